@@ -1,0 +1,69 @@
+"""Class centroids m_c of the penultimate features: batch means, and their momentum over steps."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import one_of
+
+TRACKING = ("partial", "momentum", "naive")
+
+
+def class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mean of the features of each class, (C,d), and the counts N_c, (C,); an absent class has mean 0 and count 0.
+
+    >>> class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2]), 3)
+    (tensor([[2.],
+            [0.],
+            [5.]]), tensor([2., 0., 1.]))
+    """
+    counts = features.new_zeros(num_classes).index_add_(0, labels, features.new_ones(len(labels)))
+    sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, labels, features)
+    return sums / counts.clamp(min=1)[:, None], counts
+
+
+class Centroids(NamedTuple):
+    """Two centroids per class, (C,d) each, and the counts (C,) of the classes in the batch."""
+
+    anchor: Tensor  # serves L_compact, L_noisy and L_reg
+    mean: Tensor  # serves L_margin
+    counts: Tensor
+
+
+class CentroidTracker(nn.Module):
+    """m_c <- (1 - mu) batch mean + mu m_c(previous, detached); gradient flows through the batch part only.
+
+    tracking="partial" (the paper): momentum for the anchor, the plain batch mean with its full gradient for the margin,
+    whose gradient momentum would scale by 1 - mu. "momentum": momentum for both. "naive": the batch mean for both.
+    A class seen for the first time starts from its batch mean, with its full gradient; absent classes keep theirs.
+    In evaluation mode nothing moves and the stored centroid itself is the anchor (a class never seen: its batch mean).
+
+    >>> tracker = CentroidTracker(num_classes=2, dim=1, momentum=0.9)
+    >>> for value in (1.0, 2.0):
+    ...     anchor, mean, counts = tracker(torch.tensor([[value]]), torch.tensor([0]))
+    >>> anchor[0], mean[0], tracker.seen
+    (tensor([1.1000]), tensor([2.]), tensor([ True, False]))
+    """
+
+    def __init__(self, num_classes: int, dim: int, momentum: float = 0.99, tracking: str = "partial"):
+        super().__init__()
+        one_of("centroid tracking", tracking, TRACKING)
+        self.momentum, self.tracking = momentum, tracking
+        self.register_buffer("centroids", torch.zeros(num_classes, dim))
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
+
+    def forward(self, features: Tensor, labels: Tensor) -> Centroids:
+        """features (N,d), labels (N,) -> Centroids."""
+        mean, counts = class_means(features, labels, len(self.seen))
+        if self.tracking == "naive":
+            return Centroids(mean, mean, counts)
+        previous, seen = self.centroids.to(features.dtype), self.seen[:, None].clone()  # they move below, in place
+        mu = self.momentum if self.training else 1.0
+        anchor = torch.where(seen, (1 - mu) * mean + mu * previous, mean)
+        if self.training:
+            with torch.no_grad():
+                present = counts > 0
+                self.centroids.copy_(torch.where(present[:, None], anchor.detach(), previous))
+                self.seen.logical_or_(present)
+        return Centroids(anchor, anchor if self.tracking == "momentum" else mean, counts)

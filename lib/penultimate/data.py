@@ -1,0 +1,238 @@
+"""Images as uint8 tensors, split once and for all: train, validation (cut from train, fixed seed), test."""
+
+import hashlib
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import InputError
+
+HOME = Path(os.environ.get("PENULTIMATE_HOME") or Path(__file__).resolve().parents[2])
+CACHE = HOME / "data" / "cache"
+SPLIT_SEED = 0
+VALIDATION_SHARE = 0.1
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+KERAS_LAYOUT = "x_train and x_test uint8 (N,H,W) or (N,H,W,C), y_train and y_test integers (N,)"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N,C,H,W), labels int64 (N,), exact bool (N,): False for an image rebuilt from a lossy copy."""
+
+    images: Tensor
+    labels: Tensor
+    exact: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows) -> "Split":
+        return Split(self.images[rows], self.labels[rows], self.exact[rows])
+
+    def to(self, device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device), self.exact.to(device))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: train, validation and test `Split`s, the classes' names, and where the images come from."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    provenance: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return tuple(self.train.images.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the shapes, images and labels of the three splits."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for tensor in (split.images, split.labels):
+                digest.update(str(tuple(tensor.shape)).encode())
+                digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()
+
+
+def load(name: str, root: str | Path | None = None) -> Splits:
+    """Load a data set by name (`digits`, `cifar10`, `svhn`) or from an npz file in Keras layout.
+
+    root is the folder that holds downloads (default: data/cache). Validation is 10 % of train, stratified,
+    the same for everyone (seed 0). Raises InputError for an unknown name or an unusable file.
+
+    >>> digits = load("digits")
+    >>> digits.train.images.shape, digits.train.images.dtype, len(digits.validation), len(digits.test)
+    (torch.Size([1212, 1, 8, 8]), torch.uint8, 135, 450)
+    """
+    root = Path(root) if root else CACHE
+    if name in READERS:
+        return READERS[name](root)
+    if str(name).endswith(".npz"):
+        return _npz(Path(name), Path(name).stem)
+    raise InputError(f"unknown dataset {name!r}: choose one of {', '.join(READERS)}, or the path of an .npz file with {KERAS_LAYOUT}")
+
+
+def _split(name, train: Split, test: Split, classes, provenance) -> Splits:
+    from sklearn.model_selection import train_test_split
+
+    for part, split in (("train", train), ("test", test)):
+        if not len(split):
+            raise InputError(f"{name}: the {part} split has no images")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= len(classes):
+            raise InputError(f"{name}: {part} labels run from {low} to {high}, expected 0 to {len(classes) - 1}")
+    fewest = int(torch.bincount(train.labels, minlength=len(classes)).min())
+    if fewest < 2:
+        raise InputError(f"{name}: a class has {fewest} training images; each needs at least 2, one of them for validation")
+    kept, held_out = train_test_split(
+        np.arange(len(train)), test_size=VALIDATION_SHARE, stratify=train.labels, random_state=SPLIT_SEED
+    )
+    return Splits(name, train[np.sort(kept)], train[np.sort(held_out)], test, tuple(classes), provenance)
+
+
+def _tensors(images: np.ndarray, labels: np.ndarray, exact: np.ndarray | None = None) -> Split:
+    """NHWC or NHW uint8 arrays -> Split."""
+    images = torch.from_numpy(np.ascontiguousarray(images))
+    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    labels = torch.from_numpy(np.asarray(labels).reshape(-1).astype(np.int64))
+    exact = torch.ones(len(labels), dtype=torch.bool) if exact is None else torch.from_numpy(exact)
+    return Split(images, labels, exact)
+
+
+def _digits(root: Path) -> Splits:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    scans = load_digits()
+    images = np.rint(scans.images * 255 / 16).astype(np.uint8)  # 17 grey levels, 0 to 16
+    train, test = train_test_split(np.arange(len(images)), test_size=0.25, stratify=scans.target, random_state=SPLIT_SEED)
+    halves = [_tensors(images[rows], scans.target[rows]) for rows in (np.sort(train), np.sort(test))]
+    return _split("digits", *halves, tuple("0123456789"), "scikit-learn's copy of the UCI optical digits test set: 1,797 scans, 8x8")
+
+
+def _cifar10(root: Path) -> Splits:
+    if (root / "cifar10.npz").exists():
+        return _npz(root / "cifar10.npz", "cifar10", CIFAR10_CLASSES)
+    train, test = (_download("CIFAR10", root, train=part) for part in (True, False))
+    return _split("cifar10", _tensors(train.data, train.targets), _tensors(test.data, test.targets), CIFAR10_CLASSES, "official archive")
+
+
+def _svhn(root: Path) -> Splits:
+    train, test = (_download("SVHN", root, split=part) for part in ("train", "test"))
+    halves = [_tensors(part.data.transpose(0, 2, 3, 1), part.labels) for part in (train, test)]
+    return _split("svhn", *halves, tuple("0123456789"), "official archive")
+
+
+READERS = {"digits": _digits, "cifar10": _cifar10, "svhn": _svhn}
+
+
+def _download(kind: str, root: Path, **which):
+    """torchvision's own loader: it downloads where needed and verifies the checksum."""
+    try:
+        return getattr(_torchvision_datasets(), kind)(root, download=True, **which)
+    except (OSError, RuntimeError) as error:  # no network, or a file that fails its checksum
+        mend = f" or put cifar10.npz there ({KERAS_LAYOUT})" if kind == "CIFAR10" else ""
+        raise InputError(f"{kind} is not in {root} and could not be downloaded ({error}): connect to the internet once{mend}") from error
+
+
+def _torchvision_datasets():
+    """torchvision.datasets, also where PyTorch is a CPU build and torchvision's compiled operators do not load.
+
+    Such an import stops at the first missing operator (nms and its like, unused here). Declaring it lets the import go on.
+    """
+    while True:
+        try:
+            import torchvision.datasets
+
+            return torchvision.datasets
+        except RuntimeError as error:
+            missing = re.match(r"operator (torchvision::\w+) does not exist", str(error))
+            if not missing:
+                raise
+            torch.library.define(missing[1], "() -> ()")
+
+
+def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Splits:
+    """An npz file in Keras layout; boolean exact_train and exact_test mark images that are not rebuilt copies."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist: expected an .npz file with {KERAS_LAYOUT}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged or not an .npz file ({error}): write it again with {KERAS_LAYOUT}") from error
+    halves = []
+    for part in ("train", "test"):
+        try:
+            images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        except KeyError as error:
+            raise InputError(f"{path} has no {error}: expected {KERAS_LAYOUT}") from error
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or not np.issubdtype(labels.dtype, np.integer):
+            raise InputError(f"{path}: x_{part} is {images.dtype} {images.shape}, y_{part} is {labels.dtype}; expected {KERAS_LAYOUT}")
+        if labels.size != len(images):
+            raise InputError(f"{path}: {len(images)} images in x_{part} but {labels.size} labels in y_{part}")
+        halves.append(_tensors(images, labels, arrays.get(f"exact_{part}")))
+    train, test = halves
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise InputError(f"{path}: train images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])}; make them the same size")
+    classes = classes or tuple(str(c) for c in range(int(train.labels.max()) + 1))
+    exact = ", ".join(f"{int(half.exact.sum()):,} of {len(half):,} {part} images" for half, part in zip(halves, ("train", "test"), strict=True))
+    return _split(name, train, test, classes, f"{path.name}; byte-exact: {exact}, the others re-encoded")
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 images -> float32 in [0,1].
+
+    >>> to_unit(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
+    """
+    return images.float() / 255
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of uint8 images (N,C,H,W), in [0,1], for normalisation.
+
+    >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
+    (tensor([0.5000]), tensor([0.5000]))
+    """
+    values = images.transpose(0, 1).flatten(1)
+    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in values]).double()
+    share, level = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64, device=images.device) / 255
+    mean = share @ level
+    return mean.float(), (share @ level**2 - mean**2).sqrt().float()
+
+
+def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator | None = None) -> Tensor:
+    """Shift each image by up to `pad` pixels on a black ground, and mirror half of them: one gather for the batch.
+
+    images (N,C,H,W) of any type -> the same shape and type. Source: the paper's random crop with padding and flip.
+
+    >>> augment(torch.ones(2, 1, 4, 4), pad=0, flip=True).sum()
+    tensor(32.)
+    """
+    if not pad and not flip:
+        return images
+    n, _, height, width = images.shape
+    draw = lambda high: torch.randint(0, high, (n, 1), device=images.device, generator=generator)  # noqa: E731
+    rows = draw(2 * pad + 1) + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(n, width)
+    if flip:
+        columns = torch.where(draw(2).bool(), columns.flip(1), columns)
+    columns = draw(2 * pad + 1) + columns
+    padded = F.pad(images, (pad,) * 4)
+    each = torch.arange(n, device=images.device)[:, None, None]
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

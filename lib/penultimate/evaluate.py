@@ -1,0 +1,110 @@
+"""Accuracy under perturbations, the same draws for every model, and the intervals that belong to it."""
+
+import base64
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from . import InputError
+from .data import to_unit
+from .model import predict
+from .noise import apply
+
+CHUNK = 500  # images that share one noise generator: fixed, so that draws do not depend on anything else
+
+
+def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: str, levels, draws: int, seed: int = 0) -> np.ndarray:
+    """Whether each image is classified correctly: bool (levels, draws, N).
+
+    images uint8 or in [0,1], (N,C,H,W), on the model's device; levels in the perturbation's units, 0 = untouched.
+    Draw k uses the same random numbers for every model and, scaled, at every level: compare paired.
+    """
+    if draws < 1 or not len(levels):
+        raise InputError(f"{draws} draws at {len(levels)} levels: a sweep needs at least one of each")
+    pixels = to_unit(images) if images.dtype == torch.uint8 else images
+    result = torch.empty(len(levels), draws, len(labels), dtype=torch.bool)
+    for level_index, level in enumerate(levels):
+        if level == 0:
+            result[level_index] = (predict(model, pixels) == labels).cpu()
+            continue
+        for draw in range(draws):
+            for chunk, (part, truth) in enumerate(zip(pixels.split(CHUNK), labels.split(CHUNK), strict=True)):
+                generator = torch.Generator(pixels.device).manual_seed((seed * 1_000 + draw) * 100_000 + chunk)
+                hits = predict(model, apply(perturbation, part, level, generator)) == truth
+                result[level_index, draw, chunk * CHUNK : chunk * CHUNK + len(truth)] = hits.cpu()
+    return result.numpy()
+
+
+def sweep(model: nn.Module, images: Tensor, labels: Tensor, perturbation: str, levels, draws: int, seed: int = 0, per_image: bool = False):
+    """Accuracy for each level and draw, as a tidy table: perturbation, level, draw, accuracy.
+
+    With per_image=True also the correctness of each image, bool (levels, draws, N).
+
+    >>> from penultimate.data import load
+    >>> digits, always_zero = load("digits").test, lambda x: torch.eye(10)[torch.zeros(len(x), dtype=torch.long)]
+    >>> class Constant(nn.Module):
+    ...     def forward(self, x): return always_zero(x)
+    >>> sweep(Constant(), digits.images, digits.labels, "gaussian", [0, 0.1], draws=1).round(3)
+      perturbation  level  draw  accuracy
+    0     gaussian    0.0     0     0.098
+    1     gaussian    0.1     0     0.098
+    """
+    correct = correctness(model, images, labels, perturbation, levels, draws, seed)
+    rows = [
+        (perturbation, level, draw, correct[i, draw].mean()) for i, level in enumerate(levels) for draw in range(draws)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["perturbation", "level", "draw", "accuracy"])
+    return (table, correct) if per_image else table
+
+
+def pack(correct: np.ndarray) -> dict:
+    """A boolean array as JSON: its shape and its bits in base64.
+
+    >>> unpack(pack(np.array([[True, False, True]])))
+    array([[ True, False,  True]])
+    """
+    return {"shape": list(correct.shape), "bits": base64.b64encode(np.packbits(correct)).decode()}
+
+
+def unpack(packed: dict) -> np.ndarray:
+    """The inverse of `pack`."""
+    bits = np.frombuffer(base64.b64decode(packed["bits"]), np.uint8)
+    return np.unpackbits(bits, count=int(np.prod(packed["shape"]))).astype(bool).reshape(packed["shape"])
+
+
+def seed_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean and two-sided t interval over seeds; with a single seed the interval is unknown (nan).
+
+    For a difference between methods pass the differences, paired by seed.
+
+    >>> [round(v, 3) for v in seed_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    from scipy import stats
+
+    values = np.asarray(values, dtype=float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return mean, mean - half, mean + half
+
+
+def image_interval(correct: np.ndarray, baseline: np.ndarray | None = None, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean accuracy (or its difference to a baseline, paired by image and draw) and a bootstrap interval over images.
+
+    correct, baseline: bool (draws, N) of one level. An image's draws stay together as one cluster.
+
+    >>> image_interval(np.ones((5, 20), bool), np.zeros((5, 20), bool))
+    (1.0, 1.0, 1.0)
+    """
+    from scipy import stats
+
+    per_image = correct.mean(0) - (0 if baseline is None else baseline.mean(0))
+    mean = float(per_image.mean())
+    if np.ptp(per_image) == 0:  # nothing to resample
+        return mean, mean, mean
+    found = stats.bootstrap((per_image,), np.mean, confidence_level=confidence, n_resamples=2000, batch=50, method="percentile", rng=np.random.default_rng(0))
+    return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)

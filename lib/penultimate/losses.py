@@ -1,0 +1,145 @@
+"""The paper's discriminative loss on penultimate features, one equation a function. C_B: the classes present in the batch.
+
+q_i = features[i] in R^d, y_i = labels[i], m_c = centroids[c], N_c = counts[c], z_c = w_c . q + b_c the head's logits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import InputError
+from .centroids import CentroidTracker
+
+
+def compactness(features: Tensor, labels: Tensor, centroids: Tensor, counts: Tensor, delta_v: float) -> Tensor:
+    """L_compact = mean over c in C_B of mean over i in c of [ ||q_i - m_c|| - delta_v ]_+^2  (the paper's eq. 8).
+
+    features (N,d), labels (N,), centroids (C,d), counts (C,) of the batch -> scalar.
+
+    >>> q = torch.tensor([[2.5, 0.0], [0.1, 0.0]])
+    >>> compactness(q, torch.tensor([0, 1]), torch.zeros(2, 2), torch.ones(2), delta_v=0.5)  # ([2]^2 + 0) / 2
+    tensor(2.)
+    """
+    distance = torch.linalg.vector_norm(features - centroids[labels], dim=1)
+    hinge = (distance - delta_v).relu().square()
+    return (hinge / counts[labels]).sum() / (counts > 0).sum()
+
+
+def alignment(noisy_features: Tensor, labels: Tensor, centroids: Tensor, counts: Tensor, delta_v: float) -> Tensor:
+    """L_noisy: L_compact of the noisy view's features q(x~_i), pulled to the centroids of the CLEAN features.
+
+    >>> alignment(torch.tensor([[0.0, 1.5]]), torch.tensor([0]), torch.zeros(1, 2), torch.ones(1), delta_v=0.5)
+    tensor(1.)
+    """
+    return compactness(noisy_features, labels, centroids, counts, delta_v)
+
+
+def signed_distances(centroids: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """s_cj = ((w_j - w_c) . m_c + b_j - b_c) / ||w_c - w_j||: from centroid c to the boundary between c and j.
+
+    Negative on c's own side. centroids (C,d), weight (C,d), bias (C,) -> (C,C), zero on the diagonal.
+
+    >>> signed_distances(torch.tensor([[3.0], [-1.0]]), torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
+    tensor([[ 0., -3.],
+            [-1.,  0.]])
+    """
+    logits = centroids @ weight.T + bias
+    gap = logits - logits.diagonal()[:, None]
+    apart = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
+    return gap / (apart + torch.eye(len(weight), dtype=apart.dtype, device=apart.device)).clamp(min=torch.finfo(apart.dtype).eps)
+
+
+def margin(centroids: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, delta_d: float) -> Tensor:
+    """L_margin = mean over c in C_B of max over j != c of [ delta_d + s_cj ]_+, not squared.
+
+    Its gradient reaches the centroids and the head's weight and bias.
+
+    >>> margin(torch.tensor([[3.0], [-1.0]]), torch.ones(2), torch.tensor([[1.0], [-1.0]]), torch.zeros(2), delta_d=5.0)
+    tensor(3.)
+    """
+    itself = torch.eye(len(weight), dtype=torch.bool, device=weight.device)
+    nearest = signed_distances(centroids, weight, bias).masked_fill(itself, -torch.inf).amax(1)
+    present = counts > 0
+    return ((delta_d + nearest).relu() * present).sum() / present.sum()
+
+
+def regulariser(centroids: Tensor, counts: Tensor) -> Tensor:
+    """L_reg = mean over c in C_B of ||m_c||.
+
+    >>> regulariser(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([2.0, 1.0]))
+    tensor(3.)
+    """
+    present = counts > 0
+    return (torch.linalg.vector_norm(centroids, dim=1) * present).sum() / present.sum()
+
+
+class Terms(NamedTuple):
+    """Scalars: the weighted total without the cross-entropy, and each term unweighted."""
+
+    total: Tensor
+    compact: Tensor
+    noisy: Tensor
+    margin: Tensor
+    reg: Tensor
+
+
+class DiscriminativeLoss(nn.Module):
+    """total = alpha L_compact + lambda L_noisy + beta L_margin + gamma L_reg, to be added to the cross-entropy.
+
+    compact = alpha, noisy = lambda, margin = beta, reg = gamma; momentum = mu; tracking: see CentroidTracker. The
+    defaults are the authors' CIFAR-10 values; their one mean over clean and noisy features makes alpha = lambda = 0.5.
+    Computed in at least float32 under autocast. The centroids are buffers and move in training mode only.
+    Raises InputError for shapes that do not fit, and on the CPU for labels outside 0 ... C-1.
+
+    >>> head, loss = nn.Linear(2, 2), DiscriminativeLoss(num_classes=2, dim=2)
+    >>> clean, labels = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1])
+    >>> terms = loss(clean, labels, head, noisy_features=clean + 0.1)
+    >>> float(terms.compact), round(float(terms.reg), 4)
+    (0.0, 2.0)
+    """
+
+    def __init__(
+        self, num_classes: int, dim: int, delta_v: float = 0.5, delta_d: float = 5.0, compact: float = 0.5,
+        noisy: float = 0.5, margin: float = 1.0, reg: float = 1e-3, momentum: float = 0.99, tracking: str = "partial",
+    ):  # fmt: skip
+        super().__init__()
+        for name, value in (("delta_v", delta_v), ("delta_d", delta_d)):
+            if not value > 0:
+                raise InputError(f"{name} = {value} must be positive")
+        for name, value in (("compact", compact), ("noisy", noisy), ("margin", margin), ("reg", reg)):
+            if not value >= 0:
+                raise InputError(f"weight {name} = {value} must not be negative")
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum = {momentum} must lie in [0, 1)")
+        self.delta_v, self.delta_d = delta_v, delta_d
+        self.compact, self.noisy, self.margin, self.reg = compact, noisy, margin, reg
+        self.tracker = CentroidTracker(num_classes, dim, momentum, tracking)
+
+    def forward(self, features: Tensor, labels: Tensor, classifier: nn.Linear, noisy_features: Tensor | None = None) -> Terms:
+        """features (N,d) of the clean view, labels (N,), the head, noisy_features (N,d) of the noisy view -> Terms."""
+        self._check(features, labels, noisy_features)
+        with torch.autocast(features.device.type, enabled=False):
+            exact = torch.promote_types(features.dtype, torch.float32)
+            q, w, b = features.to(exact), classifier.weight.to(exact), classifier.bias.to(exact)
+            anchor, mean, counts = self.tracker(q, labels)
+            compact = compactness(q, labels, anchor, counts, self.delta_v)
+            noisy = compact.new_zeros(())
+            if noisy_features is not None:
+                noisy = alignment(noisy_features.to(exact), labels, anchor, counts, self.delta_v)
+            apart = margin(mean, counts, w, b, self.delta_d)
+            reg = regulariser(anchor, counts)
+            total = self.compact * compact + self.noisy * noisy + self.margin * apart + self.reg * reg
+        return Terms(total, compact, noisy, apart, reg)
+
+    def _check(self, features: Tensor, labels: Tensor, noisy_features: Tensor | None) -> None:
+        num_classes, dim = self.tracker.centroids.shape
+        expected = (len(labels), dim)
+        for name, given in (("features", features), ("noisy_features", noisy_features)):
+            if given is not None and tuple(given.shape) != expected:
+                raise InputError(f"{name} are {tuple(given.shape)}, expected {expected}: {len(labels)} labels, dim {dim}")
+        if not len(labels):
+            raise InputError("the batch is empty: the loss needs at least one sample")
+        # On an accelerator the look would stop the device; there, data.load has checked the labels once.
+        if labels.device.type == "cpu" and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+            raise InputError(f"labels run from {int(labels.min())} to {int(labels.max())}, expected 0 to {num_classes - 1}")

@@ -1,0 +1,89 @@
+"""The ways of training that are compared. Each maps a batch to its loss:
+
+(model, clean, noisy, labels, loss, bn, stability) -> {"total": ..., and every term of it, unweighted}
+
+clean, noisy: two views (N,C,H,W) in [0,1]; loss: a DiscriminativeLoss; bn: how BatchNorm meets the two views.
+"""
+
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BATCHNORM = ("joint", "separate", "clean")
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module):
+    """Inside, BatchNorm still normalises by the batch but leaves its running statistics alone."""
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
+
+
+def two_views(model: nn.Module, clean: Tensor, noisy: Tensor, bn: str) -> tuple[Tensor, Tensor]:
+    """Penultimate features q(x), q(x~) of both views, (N,d) each.
+
+    bn="joint": one concatenated pass, so both views share their batch statistics. "separate": two passes, each normalised
+    by its own view, running statistics a blend. "clean": two passes, running statistics from the clean view alone.
+    """
+    if bn == "joint":
+        return model.features(torch.cat([clean, noisy])).chunk(2)
+    q = model.features(clean)
+    if bn == "separate":
+        return q, model.features(noisy)
+    with frozen_statistics(model):
+        return q, model.features(noisy)
+
+
+def normal(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:
+    """CE(z(x), y): clean images only."""
+    ce = F.cross_entropy(model(clean), labels)
+    return {"total": ce, "ce": ce}
+
+
+def noisy(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:
+    """CE(z(x~), y): noisy images only."""
+    ce = F.cross_entropy(model(noisy), labels)
+    return {"total": ce, "ce": ce}
+
+
+def both(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:
+    """CE over clean and noisy images together."""
+    q = torch.cat(two_views(model, clean, noisy, bn))
+    ce = F.cross_entropy(model.head(q), labels.repeat(2))
+    return {"total": ce, "ce": ce}
+
+
+def stability(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:
+    """CE(z(x), y) + stability * mean_i ||q(x_i) - q(x~_i)||: noisy features pulled to their own clean image, point by point."""
+    q, q_noisy = two_views(model, clean, noisy, bn)
+    ce = F.cross_entropy(model.head(q), labels)
+    apart = torch.linalg.vector_norm((q - q_noisy).float(), dim=1).mean()
+    return {"total": ce + stability * apart, "ce": ce, "stability": apart}
+
+
+def discriminative(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:
+    """CE(z(x), y) + the discriminative loss of the clean features alone (weights: compact 1, noisy 0)."""
+    q = model.features(clean)
+    return _with_terms(F.cross_entropy(model.head(q), labels), loss(q, labels, model.head))
+
+
+def proposed(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:
+    """CE(z(x), y) + alpha L_compact + beta L_margin + gamma L_reg + lambda L_noisy: the paper's method, CE on clean logits only."""
+    q, q_noisy = two_views(model, clean, noisy, bn)
+    return _with_terms(F.cross_entropy(model.head(q), labels), loss(q, labels, model.head, q_noisy))
+
+
+def _with_terms(ce: Tensor, terms) -> dict[str, Tensor]:
+    return {**terms._asdict(), "total": ce + terms.total, "ce": ce}
+
+
+METHODS = {f.__name__: f for f in (normal, noisy, both, stability, discriminative, proposed)}

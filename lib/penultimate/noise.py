@@ -1,0 +1,101 @@
+"""Perturbations of images in [0,1]. One signature: (images (N,C,H,W), level, generator) -> images, not yet clamped.
+
+`apply` looks a perturbation up by name, checks its input and clamps to [0,1]. Levels are in pixel units of [0,1]:
+a level of n/255 is n grey levels.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import InputError, one_of
+
+OCCLUDING_PATCHES = 4
+
+
+def gaussian(images: Tensor, level: float, generator=None) -> Tensor:
+    """x + eps, eps ~ N(0, level^2 I): level is the standard deviation before clamping (the paper's sigma)."""
+    return images + level * torch.randn(images.shape, device=images.device, dtype=images.dtype, generator=generator)
+
+
+def uniform(images: Tensor, level: float, generator=None) -> Tensor:
+    """x + eps, eps ~ U[-e, e] with e = sqrt(3) level, so that level is the standard deviation."""
+    drawn = torch.rand(images.shape, device=images.device, dtype=images.dtype, generator=generator)
+    return images + level * math.sqrt(3) * (2 * drawn - 1)
+
+
+def laplace(images: Tensor, level: float, generator=None) -> Tensor:
+    """x + eps, eps Laplace of standard deviation level: the difference of two exponentials, scaled by level / sqrt(2)."""
+    drawn = torch.empty((2, *images.shape), device=images.device, dtype=images.dtype).exponential_(generator=generator)
+    return images + level / math.sqrt(2) * (drawn[0] - drawn[1])
+
+
+def salt_pepper(images: Tensor, level: float, generator=None) -> Tensor:
+    """Each pixel, all its channels together, becomes 0 or 1 (equally likely) with probability level."""
+    if not 0 <= level <= 1:
+        raise InputError(f"salt_pepper level {level} is not a share of pixels: choose from 0 to 1")
+    drawn = torch.rand((len(images), 1, *images.shape[2:]), device=images.device, dtype=images.dtype, generator=generator)
+    return torch.where(drawn < level, (drawn < level / 2).to(images.dtype), images)
+
+
+def occlusion(images: Tensor, level: float, generator=None) -> Tensor:
+    """Four square patches per image, wholly inside it, set to 0; level is their side as a share of the shorter image side.
+
+    The paper's patches are 70 px, which leaves a 32 px image untouched; here a patch that does not fit is an error.
+    """
+    height, width = images.shape[2:]
+    side = round(level * min(height, width))
+    if level and not 1 <= side < min(height, width):
+        raise InputError(f"occlusion level {level} makes patches of {side} px in a {height}x{width} image: choose a share that gives 1 to {min(height, width) - 1} px")
+    covered = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
+    for _ in range(OCCLUDING_PATCHES):
+        inside = [
+            (at >= start) & (at < start + side)
+            for at, start in (
+                (torch.arange(size, device=images.device), torch.randint(0, size - side + 1, (len(images), 1), device=images.device, generator=generator))
+                for size in (height, width)
+            )
+        ]
+        covered |= (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+    return images.masked_fill(covered, 0)
+
+
+def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
+    """Bilinear down by the factor level and up again; level 1 leaves the image, 2 halves its resolution (paper: 2 and 3)."""
+    height, width = images.shape[2:]
+    small = round(height / level) if level >= 1 else 0, round(width / level) if level >= 1 else 0
+    if min(small) < 1:
+        raise InputError(f"low_resolution level {level} is not a factor from 1 to {min(height, width)} for a {height}x{width} image")
+    shrunk = F.interpolate(images, size=small, mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(shrunk, size=(height, width), mode="bilinear", align_corners=False)
+
+
+NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution)}
+
+
+def apply(name: str, images: Tensor, level, generator: torch.Generator | None = None) -> Tensor:
+    """Perturb images in [0,1] by name and clamp to [0,1].
+
+    name: one of NOISES, or several joined by '+' and applied in turn, then level is a tuple ('occlusion+gaussian', (0.3, 0.1)).
+    level of gaussian, uniform, laplace: standard deviation before clamping; of the others: as their docstring states.
+    Raises InputError for an unknown name, images outside [0,1] or not finite, and a level that cannot apply.
+
+    >>> grey = torch.full((1, 1, 2, 2), 0.5)
+    >>> apply("gaussian", grey, 8 / 255, torch.Generator().manual_seed(0)).flatten()
+    tensor([0.5483, 0.4908, 0.4317, 0.5178])
+    """
+    if not images.is_floating_point() or images.ndim != 4:
+        raise InputError(f"images are {images.dtype} of shape {tuple(images.shape)}: expected floats in [0,1] of shape (N,C,H,W)")
+    if len(images) and not ((images >= 0) & (images <= 1)).all():  # also False for NaN
+        raise InputError(f"images run from {float(images.min()):g} to {float(images.max()):g}: expected finite values in [0,1]")
+    names, levels = name.split("+"), level if isinstance(level, (tuple, list)) else (level,)
+    if len(names) != len(levels):
+        raise InputError(f"noise {name!r} needs {len(names)} levels, got {len(levels)}")
+    for one, its_level in zip(names, levels, strict=True):
+        one_of("noise", one, NOISES)
+        if not (math.isfinite(its_level) and its_level >= 0):
+            raise InputError(f"{one} level {its_level} is not a finite number >= 0")
+        images = NOISES[one](images, its_level, generator).clamp(0, 1)
+    return images

@@ -1,0 +1,183 @@
+"""One training loop for every method: data on the device, no synchronisation inside an epoch, exact resume."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import InputError, files
+from .data import Split, Splits, augment, channel_statistics, to_unit
+from .losses import DiscriminativeLoss
+from .methods import METHODS
+from .model import Classifier, build, predict
+from .noise import NOISES
+
+SCHEDULES = ("multistep", "cosine", "onecycle")
+CROPS = ("shared", "independent")
+
+
+class OutOfTime(Exception):
+    """The time budget is used up; the checkpoint holds all finished epochs and the next call goes on from there."""
+
+
+class Trained(NamedTuple):
+    """The model after the last epoch, one history row per epoch, the best-on-test state and its epoch where asked for."""
+
+    model: Classifier
+    history: list[dict[str, float]]
+    best: dict[str, Tensor]
+    best_epoch: int | None
+
+
+def stream(seed: int, name: str, epoch: int, device="cpu") -> torch.Generator:
+    """A generator of its own for each use and epoch, so that methods share order and noise, and resuming needs no state.
+
+    >>> stream(0, "noise", 3).initial_seed() == stream(0, "noise", 3).initial_seed() != stream(0, "order", 3).initial_seed()
+    True
+    """
+    digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def learning_rate(config, step: int, steps_per_epoch: int) -> float:
+    """The rate at a step (from 0), in closed form: PyTorch's MultiStepLR per epoch, CosineAnnealingLR and OneCycleLR per step."""
+    total = config.epochs * steps_per_epoch
+    if config.schedule == "multistep":
+        return config.lr * config.gamma ** sum(step // steps_per_epoch >= milestone for milestone in config.milestones)
+    if config.schedule == "cosine":
+        return config.lr * (1 + math.cos(math.pi * step / total)) / 2
+    rise, last = 0.3 * total - 1, total - 1
+    start, end, share = (config.lr / 25, config.lr, step / rise) if step <= rise else (config.lr, config.lr / 25e4, (step - rise) / (last - rise))
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def training_set(config, splits: Splits) -> Split:
+    """The images a configuration trains on: train, with validation where `train_on_all`, the first `images` of a fixed shuffle."""
+    chosen = splits.train
+    if config.train_on_all:
+        pairs = ((getattr(chosen, f), getattr(splits.validation, f)) for f in ("images", "labels", "exact"))
+        chosen = Split(*(torch.cat(pair) for pair in pairs))
+    if config.images > len(chosen):
+        raise InputError(f"images = {config.images} but {config.dataset} has {len(chosen)} to train on: choose fewer, or 0 for all")
+    return chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[: config.images]] if config.images else chosen
+
+
+def views(config, images: Tensor, cropping: torch.Generator, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """uint8 images -> the clean and the noisy view, in [0,1]. Crops shared: the noise is the only difference."""
+    clean = to_unit(augment(images, config.pad, config.flip, cropping))
+    base = to_unit(augment(images, config.pad, config.flip, cropping)) if config.crops == "independent" else clean
+    return clean, NOISES[config.noise](base, config.sigma, noise).clamp(0, 1)
+
+
+class Trainer:
+    """Model, loss, optimiser and history of one run, and how they go to and come from a checkpoint."""
+
+    def __init__(self, config, splits: Splits, device: str):
+        self.config, self.device = config, torch.device(device)
+        train = training_set(config, splits)
+        self.batches = math.ceil(len(train) / config.batch)
+        model = build(config.network, config.width, config.dim, len(splits.classes), *channel_statistics(train.images), config.seed)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        names = ("delta_v", "delta_d", "compact", "noisy", "margin", "reg", "tracking")
+        self.loss = DiscriminativeLoss(
+            len(splits.classes), config.dim, momentum=config.mu, **{name: getattr(config, name) for name in names}
+        ).to(self.device)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), config.lr, momentum=config.momentum, nesterov=config.momentum > 0, weight_decay=config.weight_decay
+        )
+        self.train, self.history = train.to(self.device), []
+        self.watched = {} if config.train_on_all else {"validation": splits.validation.to(self.device)}
+        if config.best_on_test:
+            self.watched["test"] = splits.test.to(self.device)
+        self.best, self.best_epoch = {}, None
+        if self.device.type == "cuda":
+            self.model.backbone.compile()
+
+    def epoch(self, epoch: int) -> None:
+        """Train one epoch and append its row to the history. Raises FloatingPointError for a loss that is not finite."""
+        config, started = self.config, time.perf_counter()
+        order, cropping, noise = (stream(config.seed, name, epoch, self.device) for name in ("order", "crop", "noise"))
+        step_loss, names, sums = METHODS[config.method], [], 0
+        self.model.train()
+        first_bad = torch.full((), self.batches, device=self.device)
+        for step, rows in enumerate(torch.randperm(len(self.train), generator=order, device=self.device).split(config.batch)):
+            self.optimizer.param_groups[0]["lr"] = learning_rate(config, epoch * self.batches + step, self.batches)
+            clean, noisy = views(config, self.train.images[rows], cropping, noise)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                terms = step_loss(self.model, clean, noisy, self.train.labels[rows], self.loss, config.bn, config.stability)
+            self.optimizer.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            self.optimizer.step()
+            names, values = list(terms), torch.stack(list(terms.values())).detach().float()
+            first_bad = torch.where(values.isfinite().all(), first_bad, first_bad.clamp(max=step))
+            sums = sums + values
+        if int(first_bad) < self.batches:
+            raise FloatingPointError(
+                f"{config.name}: the loss is not finite at epoch {epoch + 1}, step {int(first_bad) + 1}: lower lr ({config.lr}); the checkpoint of epoch {epoch} is kept"
+            )
+        row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
+        row |= dict(zip(names, (sums / self.batches).tolist(), strict=True)) | self._watch()
+        self.history.append(row | {"seconds": time.perf_counter() - started})
+
+    def _watch(self) -> dict[str, float]:
+        row = {}
+        for name, split in self.watched.items():
+            images = to_unit(split.images)
+            noisy = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
+            for view, pixels in ((name, images), (f"{name}_noisy", noisy)):
+                row[view] = float((predict(self.model, pixels) == split.labels).float().mean())
+        if "test" in row and row["test"] > max((past["test"] for past in self.history), default=-1):
+            self.best_epoch = len(self.history) + 1
+            self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+        return row
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a later process needs to go on to the bit."""
+        momenta = [self.optimizer.state[p].get("momentum_buffer") for p in self.model.parameters()]
+        parts = {"model": self.model.state_dict(), "loss": self.loss.state_dict(), "best": self.best}
+        parts["momentum"] = {str(i): m for i, m in enumerate(momenta) if m is not None}
+        return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def save(self, path: Path) -> None:
+        files.write_tensors(path, self.state(), {"history": json.dumps(self.history), "best_epoch": json.dumps(self.best_epoch)})
+
+    def restore(self, path: Path) -> None:
+        tensors, metadata = files.read_tensors(path)
+        part = lambda prefix: {name[len(prefix) :]: t.to(self.device) for name, t in tensors.items() if name.startswith(prefix)}  # noqa: E731
+        self.model.load_state_dict(part("model/"))
+        self.loss.load_state_dict(part("loss/"))
+        momenta, parameters = part("momentum/"), list(self.model.parameters())
+        for index, momentum in momenta.items():
+            self.optimizer.state[parameters[int(index)]]["momentum_buffer"] = momentum
+        self.best, self.best_epoch = part("best/"), json.loads(metadata["best_epoch"])
+        self.history = json.loads(metadata["history"])
+
+
+def train(
+    config, splits: Splits, device: str = "cpu", checkpoint: Path | None = None,
+    deadline: float | None = None, on_epoch: Callable[[dict], None] | None = None,
+) -> Trained:  # fmt: skip
+    """Train one configuration, from its checkpoint where there is one.
+
+    The checkpoint is written after every epoch. deadline: a time.time() after which no further epoch is begun (OutOfTime).
+    on_epoch receives each finished row of the history. On the CPU the same configuration and thread count give the
+    same weights to the bit, interrupted or not.
+    """
+    trainer = Trainer(config, splits, device)
+    if checkpoint and checkpoint.exists():
+        trainer.restore(checkpoint)
+    for epoch in range(len(trainer.history), config.epochs):
+        if deadline and time.time() > deadline:
+            raise OutOfTime(f"{config.name}: {epoch} of {config.epochs} epochs done")
+        trainer.epoch(epoch)
+        if checkpoint:
+            trainer.save(checkpoint)
+        if on_epoch:
+            on_epoch(trainer.history[-1])
+    return Trained(trainer.model.eval(), trainer.history, trainer.best, trainer.best_epoch)
