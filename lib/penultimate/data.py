@@ -235,4 +235,4 @@ def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator | N
     columns = draw(2 * pad + 1) + columns
     padded = F.pad(images, (pad,) * 4)
     each = torch.arange(n, device=images.device)[:, None, None]
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()

@@ -83,7 +83,7 @@ class Trainer:
         train = training_set(config, splits)
         self.batches = math.ceil(len(train) / config.batch)
         model = build(config.network, config.width, config.dim, len(splits.classes), *channel_statistics(train.images), config.seed)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device)
         names = ("delta_v", "delta_d", "compact", "noisy", "margin", "reg", "tracking")
         self.loss = DiscriminativeLoss(
             len(splits.classes), config.dim, momentum=config.mu, **{name: getattr(config, name) for name in names}
@@ -96,7 +96,8 @@ class Trainer:
         if config.best_on_test:
             self.watched["test"] = splits.test.to(self.device)
         self.best, self.best_epoch = {}, None
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # on the CPU, channels-last is slower to no avail, and PyTorch 2.13 then corrupts memory at width 4
+            self.model.to(memory_format=torch.channels_last)
             self.model.backbone.compile()
 
     def epoch(self, epoch: int) -> None:

@@ -1,0 +1,5 @@
+"""python -m penultimate"""
+
+from .cli import main
+
+main()

@@ -1,0 +1,152 @@
+"""Committed results, one JSON per run, read into one tidy table; means, paired differences and intervals from it."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import InputError, files
+from .data import HOME
+from .evaluate import image_interval, seed_interval, unpack
+from .methods import METHODS
+from .runs import Config
+
+COMMITTED = HOME / "data" / "records"
+KEYS = ["dataset", "preset", "method", "seed"]
+PAPER = "paper"  # the folder of published values beside the records of runs
+
+
+def read(folder: str | Path | None = None, dataset: str | None = None, preset: str | None = None) -> list[dict]:
+    """The records under a folder (default: the committed ones), of one data set and preset where named, in a fixed order."""
+    folder = Path(folder) if folder else COMMITTED
+    found = [files.read_json(path) for path in sorted(folder.glob("*/*.json"))]
+    missing = [r for r in found if not {"config", "environment", "data", "metrics"} <= set(r)]
+    if missing:
+        raise InputError(f"{folder}: a record has only {', '.join(missing[0])}; expected config, environment, data and metrics")
+    wanted = [r for r in found if dataset in (None, r["config"]["dataset"]) and preset in (None, r["config"]["preset"])]
+    return sorted(wanted, key=lambda r: (r["config"]["dataset"], r["config"]["preset"], list(METHODS).index(r["config"]["method"]), r["config"]["seed"]))
+
+
+def changed(config: dict) -> str:
+    """What a configuration changes in its preset, for people: '' for the preset itself.
+
+    >>> changed(Config(method="both", epochs=3).__dict__)
+    'epochs=3'
+    """
+    plain = Config(**{key: config[key] for key in KEYS})
+    differing = ((name, config[name]) for name in plain.__dataclass_fields__ if name in config and name not in KEYS)
+    return ", ".join(f"{name}={value}" for name, value in differing if value != getattr(plain, name) and list([value]) != [list(np.atleast_1d(getattr(plain, name)))])
+
+
+def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
+    """One row per run, checkpoint and level: KEYS, changed, checkpoint, level (deviation), accuracy (mean over draws), correct (draws, N)."""
+    rows = []
+    for record in found:
+        run = {key: record["config"][key] for key in KEYS} | {"changed": changed(record["config"])}
+        for checkpoint, metrics in record["metrics"].items():
+            measured = metrics[perturbation]
+            for level, accuracy, correct in zip(measured["levels"], measured["accuracy"], unpack(measured["correct"]), strict=True):
+                rows.append(run | {"checkpoint": checkpoint, "level": level, "accuracy": float(np.mean(accuracy)), "correct": correct})
+    return pd.DataFrame(rows, columns=[*KEYS, "changed", "checkpoint", "level", "accuracy", "correct"])
+
+
+def headline(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
+    """`table` of the preset's own runs (nothing changed), last epoch."""
+    rows = table(read(folder, dataset, preset))
+    return rows[(rows.changed == "") & (rows.checkpoint == "last")].reset_index(drop=True)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per method and level: mean accuracy, 95 % interval, n seeds. With one seed the interval is over images."""
+    return _reduce(rows, lambda own: seed_interval(own.accuracy) if len(own) > 1 else image_interval(own.correct.iloc[0]))
+
+
+def differences(rows: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
+    """Per method and level: mean accuracy minus the baseline's, paired by seed (by image where there is one seed), 95 % interval."""
+    base = rows[rows.method == baseline].set_index(["level", "seed"])
+
+    def paired(own: pd.DataFrame):
+        both = own.set_index(["level", "seed"]).join(base, rsuffix="_base", how="inner")
+        if not len(both):
+            raise InputError(f"no seed of {own.method.iloc[0]} has a run of {baseline} to be paired with")
+        if len(both) > 1:
+            return seed_interval(both.accuracy - both.accuracy_base)
+        return image_interval(both.correct.iloc[0], both.correct_base.iloc[0])
+
+    return _reduce(rows[rows.method != baseline], paired)
+
+
+def _reduce(rows: pd.DataFrame, interval) -> pd.DataFrame:
+    """One row per method (in the order of METHODS) and level: mean, low, high, n."""
+    reduced = [
+        (method, level, *interval(own), own.seed.nunique())
+        for (method, level), own in sorted(rows.groupby(["method", "level"]), key=lambda kv: (list(METHODS).index(kv[0][0]), kv[0][1]))
+    ]
+    return pd.DataFrame(reduced, columns=["method", "level", "mean", "low", "high", "n"])
+
+
+def geometry(found: list[dict]) -> pd.DataFrame:
+    """One row per run: KEYS and the feature geometry of the last epoch (radius, margin, ratio, gap)."""
+    return pd.DataFrame([{key: r["config"][key] for key in KEYS} | r["metrics"]["last"]["geometry"] for r in found])
+
+
+def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
+    """A mean with its interval, in points (per cent).
+
+    >>> cell(0.9335, 0.925, 0.942), cell(0.01, -0.002, 0.022, signed=True)
+    ('93.3 [92.5, 94.2]', '+1.0 [-0.2, +2.2]')
+    """
+    sign = "+" if signed else ""
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (mean, low, high))
+    return f"{mean} [{low}, {high}]"
+
+
+def level_name(level: float) -> str:
+    """A standard deviation as both units.
+
+    >>> level_name(0.0), level_name(8 / 255), level_name(0.3)
+    ('clean', '8/255', '0.3 (76.5/255)')
+    """
+    if not level:
+        return "clean"
+    grey = f"{255 * level:.3g}/255"
+    return grey if math.isclose(255 * level, round(255 * level), abs_tol=1e-3) else f"{level:g} ({grey})"
+
+
+def wide(reduced: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
+    """`summary` or `differences` as a table for people: a row per method, a column per level, cells 'mean [low, high]' in per cent."""
+    cells = reduced.assign(cell=[cell(*row, signed=signed) for row in reduced[["mean", "low", "high"]].to_numpy()])
+    shown = cells.pivot(index="method", columns="level", values="cell").loc[list(dict.fromkeys(cells.method))]
+    shown.columns = [level_name(level) for level in shown.columns]
+    return shown
+
+
+def caption(found: list[dict]) -> str:
+    """What stands beside every number: n, data, draws, hardware."""
+    if not found:
+        raise InputError("no records of this data set and preset: train it first (python -m penultimate train --help)")
+    seeds, first = {r["config"]["seed"] for r in found}, found[0]
+    devices = ", ".join(sorted({f"{r['environment']['device']}, {r['environment']['threads']} thread(s), torch {r['environment']['torch']}" for r in found}))
+    sizes, draws = first["data"]["images"], len(first["metrics"]["last"]["gaussian"]["accuracy"][0])
+    interval = "95 % t intervals over seeds" if len(seeds) > 1 else "95 % bootstrap intervals over test images"
+    return (
+        f"{first['config']['dataset']} ({first['data']['provenance']}), {sizes['train']:,} training and {sizes['test']:,} test images, "
+        f"last epoch; n = {len(seeds)} seed(s), {draws} noise draws each; {interval}; {devices}."
+    )
+
+
+def markdown(folder: str | Path | None, dataset: str, preset: str) -> str:
+    """README's table of a data set: accuracy per method and noise level, paired differences to `normal`, and the caption."""
+    rows = headline(folder, dataset, preset)
+    accuracy, gained = wide(summary(rows)), wide(differences(rows), signed=True)
+    parts = [
+        "Test accuracy in per cent, by standard deviation of the Gaussian noise:",
+        _pipes(accuracy), "Difference to `normal` in points, paired:", _pipes(gained), f"*{caption(read(folder, dataset, preset))}*",
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def _pipes(shown: pd.DataFrame) -> str:
+    lines = [["method", *shown.columns], ["---"] + ["---:"] * len(shown.columns), *([name, *row] for name, row in zip(shown.index, shown.to_numpy(), strict=True))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

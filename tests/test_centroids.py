@@ -1,0 +1,107 @@
+"""Class means and their momentum, against loops; where the gradient flows."""
+
+import pytest
+import torch
+
+from penultimate import InputError
+from penultimate.centroids import CentroidTracker, class_means
+
+
+def loop_means(q, labels, classes):
+    means = torch.zeros(classes, q.shape[1], dtype=q.dtype)
+    for c in set(labels.tolist()):
+        members = [q[i] for i in range(len(q)) if labels[i] == c]
+        means[c] = sum(members) / len(members)
+    return means
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_class_means_equal_a_loop(random_batch, seed):
+    b = random_batch(seed)
+    means, counts = class_means(b.q, b.labels, b.classes)
+    torch.testing.assert_close(means, loop_means(b.q, b.labels, b.classes))
+    assert counts.tolist() == [int((b.labels == c).sum()) for c in range(b.classes)]
+    assert counts[-1] == 0 and (means[-1] == 0).all()
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5, 0.99])
+def test_partial_momentum_equals_the_recurrence(random_batch, mu):
+    tracker, expected = CentroidTracker(5, 3, mu).double(), {}
+    for seed in range(6):
+        b = random_batch(seed, n=4)  # few samples: classes come and go
+        anchor, mean, counts = tracker(b.q, b.labels)
+        batch_means = loop_means(b.q, b.labels, 5)
+        for c in set(b.labels.tolist()):
+            expected[c] = (1 - mu) * batch_means[c] + mu * expected[c] if c in expected else batch_means[c]
+            torch.testing.assert_close(anchor[c], expected[c])
+        torch.testing.assert_close(mean, batch_means)
+        for c in range(5):  # absent classes keep theirs
+            torch.testing.assert_close(tracker.centroids[c], expected.get(c, torch.zeros(3).double()))
+            assert bool(tracker.seen[c]) == (c in expected)
+
+
+def test_gradient_is_full_for_a_first_centroid_and_damped_later():
+    tracker, labels = CentroidTracker(3, 1, momentum=0.99), torch.tensor([0, 0, 0, 0, 1])
+    for scale in (1.0, 0.01):  # first seen: 1 / N_c; then (1 - mu) / N_c
+        q = torch.randn(5, 1, requires_grad=True)
+        tracker(q, labels).anchor.sum().backward()
+        torch.testing.assert_close(q.grad[:, 0], scale * torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0]))
+        assert not tracker.centroids.requires_grad
+
+
+def test_the_mean_carries_its_full_gradient_at_every_step():
+    tracker, labels = CentroidTracker(3, 1, momentum=0.99), torch.tensor([0, 0, 0, 0, 1])
+    for _ in range(3):
+        q = torch.randn(5, 1, requires_grad=True)
+        tracker(q, labels).mean.sum().backward()
+        torch.testing.assert_close(q.grad[:, 0], torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0]))
+
+
+def test_a_class_with_one_sample_starts_at_that_sample():
+    tracker = CentroidTracker(2, 2)
+    anchor, mean, counts = tracker(torch.tensor([[1.0, 2.0]]), torch.tensor([1]))
+    assert anchor[1].tolist() == mean[1].tolist() == tracker.centroids[1].tolist() == [1.0, 2.0]
+    assert counts.tolist() == [0, 1] and tracker.seen.tolist() == [False, True]
+
+
+def test_evaluation_moves_nothing_and_anchors_at_the_stored_centroid():
+    tracker = CentroidTracker(3, 1, momentum=0.5)
+    tracker(torch.tensor([[2.0]]), torch.tensor([0]))
+    tracker.eval()
+    before = {name: t.clone() for name, t in tracker.state_dict().items()}
+    q = torch.tensor([[8.0], [5.0]], requires_grad=True)
+    anchor, mean, _ = tracker(q, torch.tensor([0, 1]))
+    assert anchor[:, 0].tolist() == [2.0, 5.0, 0.0]  # stored; never seen: its batch mean; absent
+    assert mean[:, 0].tolist() == [8.0, 5.0, 0.0]
+    assert torch.autograd.grad(anchor[0, 0], q)[0].abs().sum() == 0
+    assert all(torch.equal(t, before[name]) for name, t in tracker.state_dict().items())
+
+
+def test_naive_tracking_uses_the_batch_means_alone(random_batch):
+    tracker = CentroidTracker(5, 3, 0.99, "naive").double()
+    for seed in range(3):
+        b = random_batch(seed)
+        anchor, mean, _ = tracker(b.q, b.labels)
+        torch.testing.assert_close(anchor, loop_means(b.q, b.labels, 5))
+        torch.testing.assert_close(mean, anchor)
+
+
+def test_momentum_tracking_gives_the_margin_the_anchor_too():
+    tracker = CentroidTracker(1, 1, 0.9, "momentum")
+    for value, expected in ((1.0, 1.0), (2.0, 1.1), (2.0, 1.19)):
+        anchor, mean, _ = tracker(torch.tensor([[value]]), torch.tensor([0]))
+        assert float(mean) == float(anchor) == pytest.approx(expected)
+
+
+def test_unknown_tracking_names_the_known():
+    with pytest.raises(InputError, match="unknown centroid tracking 'median': choose one of partial, momentum, naive"):
+        CentroidTracker(2, 2, tracking="median")
+
+
+def test_state_survives_a_round_trip(random_batch):
+    one, two = CentroidTracker(5, 3, 0.9), CentroidTracker(5, 3, 0.9)
+    first, second = random_batch(0, n=4), random_batch(1)
+    one(first.q.float(), first.labels)
+    two.load_state_dict(one.state_dict())
+    for a, b in zip(one(second.q.float(), second.labels), two(second.q.float(), second.labels), strict=True):
+        assert torch.equal(a, b)
