@@ -93,6 +93,13 @@ def test_momentum_tracking_gives_the_margin_the_anchor_too():
         assert float(mean) == float(anchor) == pytest.approx(expected)
 
 
+def test_the_default_is_partial_momentum_of_99_percent():
+    tracker = CentroidTracker(1, 1)
+    for value, expected in ((1.0, 1.0), (2.0, 1.01)):
+        anchor, mean, _ = tracker(torch.tensor([[value]]), torch.tensor([0]))
+        assert float(anchor) == pytest.approx(expected) and float(mean) == value
+
+
 def test_unknown_tracking_names_the_known():
     with pytest.raises(InputError, match="unknown centroid tracking 'median': choose one of partial, momentum, naive"):
         CentroidTracker(2, 2, tracking="median")

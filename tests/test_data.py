@@ -146,7 +146,7 @@ def test_an_npz_with_pickled_objects_is_refused(keras_npz):
         (dict(y_train=np.zeros(59, int)), "60 images in x_train but 59 labels in y_train"),
         (dict(y_train=np.arange(60) % 3 - 1), "train labels run from -1 to 1, expected 0 to 1"),
         (dict(y_test=np.arange(12)), "test labels run from 0 to 11, expected 0 to 2"),
-        (dict(y_train=np.array([0] * 59 + [1])), "a class has 1 training images; each needs at least 2"),
+        (dict(y_train=np.array([0] * 59 + [1]), y_test=np.zeros(12, int)), "a class has 1 training images; each needs at least 2"),
         (dict(x_test=np.zeros((12, 4, 4, 3), np.uint8)), r"train images are \(3, 5, 4\), test images \(3, 4, 4\)"),
         (dict(x_test=np.zeros((0, 5, 4, 3), np.uint8), y_test=np.zeros(0, int)), "the test split has no images"),
     ],
@@ -245,7 +245,7 @@ def test_augment_without_pad_or_flip_is_the_identity(digits):
 @pytest.mark.parametrize("pad, flip", [(2, True), (1, False), (0, True)])
 def test_every_augmented_image_is_a_shift_or_a_mirrored_shift(pad, flip):
     gen = torch.Generator().manual_seed(0)
-    images = torch.randint(1, 256, (300, 3, 5, 6), dtype=torch.uint8, generator=gen)
+    images = torch.randint(1, 256, (600, 3, 5, 6), dtype=torch.uint8, generator=gen)
     moved = data.augment(images, pad, flip, gen)
     assert moved.shape == images.shape and moved.dtype == images.dtype
     met = set()

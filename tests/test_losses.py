@@ -1,5 +1,6 @@
 """The loss terms against slow loops, numbers worked out by hand, gradcheck, plane geometry and symmetries."""
 
+import inspect
 import math
 from types import SimpleNamespace
 
@@ -99,6 +100,14 @@ def test_two_classes_by_hand():
     assert float(terms.margin) == pytest.approx(2.1)  # s_01 = (-9 + 5) / 5 = -.8, hinge 4.2; s_10 = (-9 - 16 - 5) / 5 = -6, hinge 0
     assert float(terms.reg) == pytest.approx(4.0)  # (3 + 5) / 2
     assert float(terms.total) == pytest.approx(3.13525)  # .5 * 1.25 + .5 * .8125 + 2.1 + .001 * 4
+
+
+def test_defaults_are_the_authors_settings():
+    found = {name: p.default for name, p in inspect.signature(DiscriminativeLoss).parameters.items() if p.default is not p.empty}
+    expected = dict(delta_v=0.5, delta_d=5.0, compact=0.5, noisy=0.5, margin=1.0, reg=1e-3, momentum=0.99, tracking="partial")
+    assert found == expected
+    tracker = DiscriminativeLoss(2, 3).tracker
+    assert (tracker.momentum, tracker.tracking, tracker.centroids.shape) == (0.99, "partial", (2, 3))
 
 
 def test_classes_weigh_equally_however_many_samples_they_have():

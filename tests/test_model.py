@@ -33,14 +33,14 @@ def test_resnet18_has_the_size_of_the_papers():
 
 def test_the_backbone_ends_in_an_eighth_of_the_resolution():
     sizes, backbone = [], resnet18(width=8)
-    for layer in backbone[:-2]:
+    for layer in list(backbone)[:-2]:
         layer.register_forward_hook(lambda layer, given, out: sizes.append(tuple(out.shape[1:])))
     assert backbone(torch.rand(2, 3, 32, 32)).shape == (2, 64)
     assert sizes == [(8, 32, 32)] * 3 + [(16, 16, 16)] * 2 + [(32, 8, 8)] * 2 + [(64, 4, 4)] * 2
 
 
 def test_a_block_is_its_convolutions_plus_its_shortcut():
-    for block in resnet18(width=8).eval()[1:4:2]:  # one of each kind of shortcut
+    for block in list(resnet18(width=8).eval())[2:4]:  # one of each kind of shortcut
         x = torch.randn(2, block.convolutions[0].in_channels, 8, 8)
         assert torch.equal(block(x), F.relu(block.convolutions(x) + block.shortcut(x)))
 
@@ -59,7 +59,6 @@ def test_features_are_linear_before_the_head(network, channels, size):
 def test_normalisation_is_inside():
     mean, std, x = torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.1, 0.2, 0.3]), torch.rand(4, 3, 32, 32)
     inside, outside = build("resnet18", 8, 16, 10, mean, std, 0).eval(), Classifier(resnet18(3, 8), 10, 16).eval()
-    outside.load_state_dict(inside.state_dict() | {"mean": outside.mean, "std": outside.std}, strict=False) if False else None
     outside.backbone, outside.embed, outside.head = inside.backbone, inside.embed, inside.head
     normalised = torch.stack([(x[:, c] - mean[c]) / std[c] for c in range(3)], 1)
     torch.testing.assert_close(inside(x), outside(normalised))

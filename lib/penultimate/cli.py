@@ -100,16 +100,21 @@ def with_config_fields(command):
 @with_config_fields
 def train(
     dataset: Dataset = "digits", preset: Preset = "digits", methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
-    data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1, **fields,
+    data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1,
+    records: Annotated[Path | None, typer.Option(help="also put the finished runs' records in this folder")] = None, **fields,
 ):  # fmt: skip
     """Train and measure runs; those in the store are reused, interrupted ones resumed.
 
     Example: python -m penultimate train --methods normal,proposed --seeds 0-4 --jobs 2 --epochs 10
     """
     from .jobs import train_all
+    from .records import collect
 
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    for run in train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs):
+    runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)
+    if records:
+        collect([run.record for run in runs], records)
+    for run in runs:
         gaussian = run.record["metrics"]["last"]["gaussian"]
         accuracy = "  ".join(f"{100 * sum(a) / len(a):.1f}" for a in gaussian["accuracy"])
         typer.echo(f"{run.config.name:52} accuracy (%) at noise {', '.join(f'{level:.3g}' for level in gaussian['levels'])}:  {accuracy}")
@@ -178,6 +183,7 @@ def report_command(
     records: Annotated[Path | None, typer.Option(help="folder of records  [default: the committed data/records]")] = None,
     dataset: Dataset = "digits", preset: Preset = "digits",
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("report.html"),
+    publish: Annotated[bool, typer.Option("--publish", help="instead renew README's tables and figures/ from the committed records")] = False,
 ):  # fmt: skip
     """One self-contained page from records, nothing trained.
 
@@ -185,15 +191,16 @@ def report_command(
     """
     from . import report
 
-    report.page(out, records, dataset, preset)
-    typer.echo(f"wrote {out}")
+    if publish:
+        report.publish()
+    else:
+        report.page(out, records, dataset, preset)
+        typer.echo(f"wrote {out}")
 
 
 def main() -> None:
     """Run the command line; what the caller can mend is one line and exit code 1, Ctrl-C is 130."""
     try:
-        app(standalone_mode=True)
+        app()
     except (InputError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: finished epochs are kept; call again to go on")

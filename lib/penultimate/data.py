@@ -15,8 +15,8 @@ from torch import Tensor
 
 from . import InputError
 
-HOME = Path(os.environ.get("PENULTIMATE_HOME") or Path(__file__).resolve().parents[2])
-CACHE = HOME / "data" / "cache"
+HOME = Path(__file__).resolve().parents[2]  # the project's folder: committed records and figures are under it
+CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache")  # data sets, runs, studies: never committed
 SPLIT_SEED = 0
 VALIDATION_SHARE = 0.1
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

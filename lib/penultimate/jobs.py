@@ -38,11 +38,12 @@ class Progress:
             accuracy = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in ("validation", "validation_noisy", "test") if name in row)
             print(f"  {config.name}: epoch {row['epoch']}/{config.epochs}, loss {row['total']:.3f}, {accuracy}", flush=True)
 
-    def run(self, config: Config, outcome: str) -> None:
+    def run(self, config: Config, stopped_by: Exception | None) -> None:
         self.done += 1
         self.runs.update(1)
-        if self.lines or outcome not in ("loaded", "trained"):
-            self.runs.write(f"[{self.done}/{self.runs.total}] {config.name}: {outcome}")
+        if self.lines or stopped_by:
+            outcome = "trained" if stopped_by is None else "out of time" if isinstance(stopped_by, OutOfTime) else "failed"
+            self.runs.write(f"[{self.done}/{self.runs.total}] {config.name}: {outcome}" + (f" ({str(stopped_by).removeprefix(f'{config.name}: ')})" if stopped_by else ""))
 
     def close(self) -> None:
         self.epochs.close()
@@ -58,50 +59,54 @@ def train_all(configs: list[Config], device: str = "cpu", root=None, store: Path
     if jobs < 1:
         raise InputError(f"jobs = {jobs}: at least one process is needed")
     store = store or STORE
+    waiting = [c for c in configs if not (store / c.name / "record.json").exists()]
+    if len(waiting) < len(configs):
+        print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
     deadline = time.time() + budget if budget is not None else None
-    progress, outcomes = Progress(configs), {}
-    try:
-        for config, outcome in _outcomes(configs, progress, jobs, dict(device=device, root=root, store=store, deadline=deadline)):
-            outcomes[config] = outcome
-            progress.run(config, outcome if isinstance(outcome, str) else f"failed: {outcome}")
-    finally:
-        progress.close()
-    left = [c.name for c in configs if isinstance(outcomes[c], str) and outcomes[c].startswith("out of time")]
+    outcomes = _train_waiting(waiting, jobs, dict(device=device, root=root, store=store, deadline=deadline)) if waiting else {}
+    left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
     if left:
         print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {', '.join(left)}")
-    failed = [f"{config.name}: {outcome}" for config, outcome in outcomes.items() if not isinstance(outcome, str)]
+    failed = [f"{c.name}: {str(outcome).removeprefix(f'{c.name}: ')}" for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)]
     if failed:
         raise InputError(f"{len(failed)} of {len(configs)} runs failed, the others are stored; " + "; ".join(failed))
-    return [load_or_train(c, store=store) for c in configs if outcomes[c] in ("loaded", "trained")]
+    return [load_or_train(c, store=store) for c in configs if not outcomes.get(c)]
 
 
-def _outcomes(configs: list[Config], progress: Progress, jobs: int, options: dict) -> Iterator[tuple[Config, str | Exception]]:
-    waiting = []
-    for config in configs:
-        if (options["store"] / config.name / "record.json").exists():
-            progress.epochs.update(config.epochs)
-            yield config, "loaded"
-        else:
-            waiting.append(config)
+def _train_waiting(waiting: list[Config], jobs: int, options: dict) -> dict[Config, Exception | None]:
+    """Train what is not in the store; for each what stopped it: nothing, the budget, or an error."""
+    progress, outcomes = Progress(waiting), {}
+    try:
+        for config, outcome in _outcomes(waiting, progress, jobs, options):
+            outcomes[config] = outcome
+            progress.run(config, outcome)
+    except KeyboardInterrupt:
+        print("\ninterrupted: finished runs and epochs are kept; call again to go on", file=sys.stderr)
+        raise
+    finally:
+        progress.close()
+    return outcomes
+
+
+def _outcomes(waiting: list[Config], progress: Progress, jobs: int, options: dict) -> Iterator[tuple[Config, Exception | None]]:
     if jobs == 1 or len(waiting) < 2:
         for config in waiting:
             yield config, _outcome(config, lambda row, config=config: progress.epoch(config, row), options)
         return
     with Manager() as manager:
         queue = manager.Queue()
-        listener = threading.Thread(target=lambda: [progress.epoch(*message) for message in iter(queue.get, None)], daemon=True)
+        listener = threading.Thread(target=lambda: [progress.epoch(*message) for message in iter(queue.get, None)])
         listener.start()
         threads = max(1, torch.get_num_threads() // jobs)
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(queue, threads)) as pool:
-            try:
-                futures = {pool.submit(_work, config, options): config for config in waiting}
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-            except BaseException:  # Ctrl-C, or a worker that died: begin nothing more
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        queue.put(None)
-        listener.join()
+        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(queue, threads))
+        try:
+            futures = {pool.submit(_work, config, options): config for config in waiting}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:  # also after Ctrl-C or the death of a worker: begin nothing more, lose nothing that is finished
+            pool.shutdown(cancel_futures=True)
+            queue.put(None)
+            listener.join()
 
 
 def _start_worker(queue, threads: int) -> None:
@@ -110,18 +115,16 @@ def _start_worker(queue, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _work(config: Config, options: dict) -> str | Exception:
+def _work(config: Config, options: dict) -> Exception | None:
     try:
         return _outcome(config, lambda row: _queue.put((config, row)), options)
     except KeyboardInterrupt:  # the parent has it too and reports it
         os._exit(130)
 
 
-def _outcome(config: Config, on_epoch, options: dict) -> str | Exception:
+def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
     try:
         load_or_train(config, on_epoch=on_epoch, **options)
-    except OutOfTime as reason:
-        return f"out of time, {str(reason).partition(': ')[2]}"
-    except (InputError, FloatingPointError) as error:
-        return error
-    return "trained"
+    except (OutOfTime, InputError, FloatingPointError) as reason:
+        return reason
+    return None

@@ -1,25 +1,26 @@
 """Committed results, one JSON per run, read into one tidy table; means, paired differences and intervals from it."""
 
-import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from . import InputError, files
-from .data import HOME
+from .data import CACHE, HOME
 from .evaluate import image_interval, seed_interval, unpack
 from .methods import METHODS
 from .runs import Config
 
 COMMITTED = HOME / "data" / "records"
 KEYS = ["dataset", "preset", "method", "seed"]
-PAPER = "paper"  # the folder of published values beside the records of runs
+CLEAN_TOLERANCE = 0.005  # 'clean accuracy maintained': the interval of the difference lies above minus half a point
 
 
 def read(folder: str | Path | None = None, dataset: str | None = None, preset: str | None = None) -> list[dict]:
     """The records under a folder (default: the committed ones), of one data set and preset where named, in a fixed order."""
     folder = Path(folder) if folder else COMMITTED
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: expected records there, as <dataset>-<preset>/<name>.json")
     found = [files.read_json(path) for path in sorted(folder.glob("*/*.json"))]
     missing = [r for r in found if not {"config", "environment", "data", "metrics"} <= set(r)]
     if missing:
@@ -36,7 +37,13 @@ def changed(config: dict) -> str:
     """
     plain = Config(**{key: config[key] for key in KEYS})
     differing = ((name, config[name]) for name in plain.__dataclass_fields__ if name in config and name not in KEYS)
-    return ", ".join(f"{name}={value}" for name, value in differing if value != getattr(plain, name) and list([value]) != [list(np.atleast_1d(getattr(plain, name)))])
+    return ", ".join(f"{name}={value}" for name, value in differing if value != getattr(plain, name) and value != list(np.atleast_1d(getattr(plain, name))))
+
+
+def collect(records: list[dict], folder: Path) -> None:
+    """Write records under a folder, as <dataset>-<preset>/<name>.json."""
+    for record in records:
+        files.write_json(folder / record["name"].rpartition(f"-{record['config']['method']}-")[0] / f"{record['name']}.json", record)
 
 
 def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
@@ -86,6 +93,22 @@ def _reduce(rows: pd.DataFrame, interval) -> pd.DataFrame:
     return pd.DataFrame(reduced, columns=["method", "level", "mean", "low", "high", "n"])
 
 
+def verdict(low: float, high: float, bound: float = 0.0) -> str:
+    """Whether a difference exceeds a bound, by its 95 % interval: the rule for every claim, fixed before the results.
+
+    >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(-0.03, -0.01), verdict(-0.004, 0.01, bound=-CLEAN_TOLERANCE)
+    ('holds', 'undecided', 'does not hold', 'holds')
+    """
+    return "holds" if low > bound else "does not hold" if high < bound else "undecided"
+
+
+def write_findings(name: str, findings: dict, folder: str | Path | None = None) -> Path:
+    """What a notebook found, as JSON for tests and reports, in `folder` (default: data/cache/findings)."""
+    path = (Path(folder) if folder else CACHE / "findings") / f"{name}.json"
+    files.write_json(path, findings)
+    return path
+
+
 def geometry(found: list[dict]) -> pd.DataFrame:
     """One row per run: KEYS and the feature geometry of the last epoch (radius, margin, ratio, gap)."""
     return pd.DataFrame([{key: r["config"][key] for key in KEYS} | r["metrics"]["last"]["geometry"] for r in found])
@@ -103,7 +126,7 @@ def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
 
 
 def level_name(level: float) -> str:
-    """A standard deviation as both units.
+    """A standard deviation for people, in grey levels, and in pixel units of [0,1] where that is a short number.
 
     >>> level_name(0.0), level_name(8 / 255), level_name(0.3)
     ('clean', '8/255', '0.3 (76.5/255)')
@@ -111,7 +134,7 @@ def level_name(level: float) -> str:
     if not level:
         return "clean"
     grey = f"{255 * level:.3g}/255"
-    return grey if math.isclose(255 * level, round(255 * level), abs_tol=1e-3) else f"{level:g} ({grey})"
+    return f"{level:g} ({grey})" if len(f"{level:g}") <= 4 else grey
 
 
 def wide(reduced: pd.DataFrame, signed: bool = False) -> pd.DataFrame:

@@ -45,6 +45,16 @@ def stream(seed: int, name: str, epoch: int, device="cpu") -> torch.Generator:
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def usable(device: str) -> torch.device:
+    """The device of that name, or InputError where this machine or this build of PyTorch has none."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): choose cpu, or install a build of PyTorch for it") from error
+    return found
+
+
 def learning_rate(config, step: int, steps_per_epoch: int) -> float:
     """The rate at a step (from 0), in closed form: PyTorch's MultiStepLR per epoch, CosineAnnealingLR and OneCycleLR per step."""
     total = config.epochs * steps_per_epoch
@@ -79,7 +89,7 @@ class Trainer:
     """Model, loss, optimiser and history of one run, and how they go to and come from a checkpoint."""
 
     def __init__(self, config, splits: Splits, device: str):
-        self.config, self.device = config, torch.device(device)
+        self.config, self.device = config, usable(device)
         train = training_set(config, splits)
         self.batches = math.ceil(len(train) / config.batch)
         model = build(config.network, config.width, config.dim, len(splits.classes), *channel_statistics(train.images), config.seed)
@@ -175,7 +185,7 @@ def train(
         trainer.restore(checkpoint)
     for epoch in range(len(trainer.history), config.epochs):
         if deadline and time.time() > deadline:
-            raise OutOfTime(f"{config.name}: {epoch} of {config.epochs} epochs done")
+            raise OutOfTime(f"{epoch} of {config.epochs} epochs done")
         trainer.epoch(epoch)
         if checkpoint:
             trainer.save(checkpoint)

@@ -1,0 +1,128 @@
+"""What a study leaves behind: records, executed notebooks, figures and one page; and README's tables and pictures."""
+
+import json
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from . import InputError, figures, files, records
+from .data import HOME
+from .runs import Config, Run
+
+README = HOME / "README.md"
+SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # README's marker -> data set and preset
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>penultimate: {{ dataset }}</title>
+<style>body{font:16px/1.5 "Open Sans",Helvetica,Arial,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;margin:1em 0;font-size:14px}td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}
+th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weight:bold;padding:.4em 0}.note{color:#555;font-size:14px}</style>
+<h1>Does a tight penultimate layer make a classifier robust to noise?</h1>
+<p>Six ways of training on {{ dataset }} (preset {{ preset }}), after arXiv 2405.18499. Accuracies are on the test split.</p>
+{% for study in studies %}<h2>{{ study.title }}</h2><p class="note">{{ study.caption }}</p>
+{% for heading, table in study.tables %}<h3>{{ heading }}</h3>{{ table }}{% endfor %}{% endfor %}
+{% for picture in pictures %}{{ picture }}{% endfor %}
+</html>"""
+
+
+def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
+    """The figures of a data set, from its records: name -> figure."""
+    rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
+    sigma = Config(dataset=dataset, preset=preset).sigma
+    nearest = min(rows.level, key=lambda level: abs(level - sigma))
+    on = f"{dataset}, n = {rows.seed.nunique()} seed(s), bands and bars: 95 % intervals"
+    return {
+        f"{dataset}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
+        f"{dataset}-gains": figures.gains(rows, [0.0, nearest], f"Difference to normal training, paired ({on})"),
+        f"{dataset}-geometry": figures.radius_and_margin(records.geometry(found), f"Radius and margin of the classes ({dataset}, one mark per run)"),
+    }
+
+
+def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
+    """One HTML file that needs nothing else: tables of these records, the committed ones beside them, interactive figures."""
+    from jinja2 import Template
+
+    sources = {"This study": folder} if folder else {}
+    if records.read(None, dataset, preset):
+        sources["The committed records"] = None
+    studies = [dict(title=title, caption=records.caption(records.read(f, dataset, preset)), tables=_tables(f, dataset, preset)) for title, f in sources.items()]
+    if not studies:
+        raise InputError(f"no records of {dataset} with preset {preset}: train it first (python -m penultimate train --help)")
+    if len(sources) == 2:
+        studies.insert(0, dict(title="Side by side", caption="Mean accuracy in per cent: this study / committed.", tables=[("", _beside(folder, dataset, preset))]))
+    drawn = pictures(folder, dataset, preset).values()
+    html = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(drawn)]
+    files.write(out, Template(PAGE).render(dataset=dataset, preset=preset, studies=studies, pictures=html).encode())
+
+
+def _tables(folder: Path | None, dataset: str, preset: str) -> list[tuple[str, str]]:
+    rows = records.headline(folder, dataset, preset)
+    return [
+        ("Accuracy in per cent, mean [95 % interval]", records.wide(records.summary(rows)).to_html()),
+        ("Difference to normal training in points, paired", records.wide(records.differences(rows), signed=True).to_html()),
+    ]
+
+
+def _beside(folder: Path, dataset: str, preset: str) -> str:
+    means = [records.summary(records.headline(f, dataset, preset)).set_index(["method", "level"])["mean"].mul(100) for f in (folder, None)]
+    joined = pd.concat(means, axis=1, keys=["ours", "committed"]).dropna()
+    cells = (joined.ours.map("{:.1f}".format) + " / " + joined.committed.map("{:.1f}".format)).unstack()
+    cells.columns = [records.level_name(level) for level in cells.columns]
+    return cells.loc[list(dict.fromkeys(joined.index.get_level_values("method")))].to_html()
+
+
+def study(runs: list[Run], out: Path) -> Path:
+    """Records, executed notebooks, figures and report.html of these runs, under `out`; returns the page's path."""
+    dataset, preset = runs[0].config.dataset, runs[0].config.preset
+    records.collect([run.record for run in runs], out / "records")
+    run_notebooks(out, dataset, preset)
+    drawn = pictures(out / "records", dataset, preset)
+    if not figures.export(list(drawn.values()), [out / "figures" / f"{name}.png" for name in drawn]):
+        print("No Chrome or Chromium found: figures are in report.html only. With one installed they are also written as pictures.")
+    page(out / "report.html", out / "records", dataset, preset)
+    return out / "report.html"
+
+
+def run_notebooks(out: Path, dataset: str, preset: str) -> None:
+    """Execute the notebooks with papermill on the records under `out`, two at a time, into out/notebooks."""
+    from tqdm.auto import tqdm
+
+    sources = sorted((HOME / "notebooks").glob("[0-9]*.ipynb"))
+    (out / "notebooks").mkdir(parents=True, exist_ok=True)
+    given = {"records_folder": out / "records", "findings_folder": out / "findings", "dataset": dataset, "preset": preset}
+
+    def run(source: Path) -> None:
+        wanted = json.loads(source.read_text(encoding="utf-8"))
+        cell = next("".join(c["source"]) for c in wanted["cells"] if "parameters" in c["metadata"].get("tags", []))
+        options = [word for name, value in given.items() if re.search(rf"^{name} =", cell, re.M) for word in ("-r", name, str(value))]
+        command = [sys.executable, "-m", "papermill", source.name, str(out.resolve() / "notebooks" / source.name), "--no-progress-bar", "-k", "python3", *options]
+        done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True)
+        if done.returncode:
+            raise InputError(f"notebook {source.name} failed: {done.stderr.strip().splitlines()[-1]} (see {out / 'notebooks' / source.name})")
+        bar.write(f"executed {source.name}")
+        bar.update()
+
+    with tqdm(total=len(sources), desc="notebooks", unit="notebook", disable=not sys.stderr.isatty()) as bar, ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, sources))
+
+
+def renew(text: str) -> str:
+    """README's text with every table between its markers made again from the committed records."""
+    for marker, (dataset, preset) in SHOWN.items():
+        pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
+        if re.search(pattern, text, re.S):
+            made = records.markdown(None, dataset, preset)
+            text = re.sub(pattern, lambda found, made=made: found[1] + made + found[2], text, flags=re.S)
+    return text
+
+
+def publish() -> None:
+    """Renew README's tables and figures/ from the committed records."""
+    files.write(README, renew(README.read_text(encoding="utf-8")).encode())
+    drawn = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
+    if not figures.export(list(drawn.values()), [HOME / "figures" / f"{name}.png" for name in drawn]):
+        raise InputError("figures/ needs Chrome or Chromium to be drawn: install one; README's tables are renewed")
+    print(f"renewed README.md and {', '.join(f'figures/{name}.png' for name in drawn)}")

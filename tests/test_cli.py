@@ -1,0 +1,145 @@
+"""The command line as a user meets it: results, and one line for whatever can be mended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from penultimate import cli, jobs, runs
+from penultimate.data import HOME
+
+TINY = ("--methods", "proposed", "--width", "8", "--epochs", "2", "--images", "128")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def command(cache):
+    environment = os.environ | {"PENULTIMATE_CACHE": str(cache), "PYTHONPATH": str(HOME / "lib"), "OMP_NUM_THREADS": "1"}
+
+    def run(*words, start=False):
+        call = [sys.executable, "-m", "penultimate", *map(str, words)]
+        if start:
+            return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.run(call, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_train_then_reuse_then_sweep(command, cache, tmp_path):
+    first = command("train", *TINY, "--records", tmp_path)
+    assert first.returncode == 0 and "trained" in first.stdout and "accuracy (%)" in first.stdout, first.stderr
+    assert len(list(tmp_path.glob("digits-digits/*.json"))) == 1
+    assert "1 of 1 runs loaded" in command("train", *TINY).stdout
+    swept = command("sweep", *TINY, "--perturbation", "occlusion", "--levels", "0,0.25", "--out", tmp_path / "o.csv")
+    assert swept.returncode == 0 and "0.25" in swept.stdout, swept.stderr
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + 2 * 5
+
+
+def test_several_processes_and_a_budget(command):
+    words = ("train", "--methods", "normal,both", "--width", "8", "--epochs", "3", "--images", "128", "--jobs", "2")
+    stopped = command(*words, "--budget", "0s")
+    assert stopped.returncode == 0 and "2 of 2 runs are left" in stopped.stdout, stopped.stderr
+    assert command(*words).stdout.count("trained") == 2
+
+
+def test_ctrl_c_stops_at_once_and_the_next_call_goes_on(command, cache):
+    words = ("train", "--methods", "proposed", "--epochs", "200", "--images", "128", "--seeds", "9")
+    process = command(*words, start=True)
+    wanted = time.time() + 60
+    while not list(cache.glob("runs/*-s9-*/checkpoint.safetensors")) and time.time() < wanted:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode not in (0, None) and "Traceback" not in errors and "interrupted" in errors, errors
+    assert list(cache.glob("runs/*-s9-*/checkpoint.safetensors"))
+    again = command(*words, "--budget", "0s")
+    assert "out of time" in again.stdout and "(0 of 200" not in again.stdout
+
+
+@pytest.fixture
+def here(monkeypatch, cache, capsys):
+    """The same in this process, which has paid for its imports: (exit code, what was said)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["penultimate", *map(str, words)])
+        monkeypatch.setattr(runs, "STORE", cache / "runs")
+        monkeypatch.setattr(jobs, "STORE", cache / "runs")
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        said = capsys.readouterr()
+        return stopped.value.code, said.out + said.err
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["train", "sweep", "study", "report"])
+def test_help_has_an_example(here, name):
+    code, said = here(name, "--help")
+    assert code == 0 and "Example: python -m penultimate" in " ".join(said.split())
+
+
+def npz(path, labels=(0, 1)):
+    images = np.zeros((40, 8, 8), np.uint8)
+    np.savez(path, x_train=images, y_train=np.resize(labels, 40), x_test=images, y_test=np.resize(labels, 40))
+    return path
+
+
+BAD = {
+    "dataset": (("train", "--dataset", "mnist"), "unknown dataset 'mnist': choose one of digits, cifar10, svhn"),
+    "method": (("train", "--methods", "best"), "unknown method 'best': choose one of normal, noisy"),
+    "noise": (("train", "--noise", "fog"), "unknown noise 'fog': choose one of gaussian"),
+    "preset": (("train", "--preset", "huge"), "unknown preset 'huge': choose one of digits"),
+    "seeds": (("train", "--seeds", "one"), "seeds 'one'"),
+    "budget": (("train", "--budget", "soon"), "budget 'soon'"),
+    "epochs": (("train", "--epochs", "0"), "epochs = 0 must be positive"),
+    "device": (("train", "--device", "quantum"), "device 'quantum'"),
+    "images": (("train", "--images", "99999"), "images = 99999"),
+    "perturbation": (("sweep", *TINY, "--perturbation", "fog"), "unknown noise 'fog'"),
+    "occlusion": (("sweep", *TINY, "--perturbation", "occlusion", "--levels", "70"), "patches of 560 px in a 8x8 image"),
+    "levels": (("sweep", *TINY, "--levels", "low"), "levels 'low'"),
+    "records": (("report", "--records", "nowhere"), "nowhere"),
+    "diverging": (("train", *TINY, "--lr", "1e30", "--seeds", "5"), "not finite at epoch 1, step"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(here, case):
+    words, message = BAD[case]
+    code, _ = here(*words)
+    assert code.startswith("error: ") and message in code and "\n" not in code
+
+
+def test_bad_input_from_a_shell(command):
+    done = command(*BAD["method"][0])
+    assert done.returncode == 1 and done.stderr.startswith("error: unknown method") and len(done.stderr.splitlines()) == 1
+
+
+def test_files_that_cannot_be_used(here, tmp_path):
+    (tmp_path / "cut.npz").write_bytes(npz(tmp_path / "whole.npz").read_bytes()[:200])
+    for name, message in (("absent.npz", "does not exist"), ("cut.npz", "damaged"), (npz(tmp_path / "labels.npz", (-1, 3)).name, "labels run from -1")):
+        code, _ = here("train", "--dataset", tmp_path / name, "--methods", "normal")
+        assert message in code and name.removesuffix(".npz") in code and "\n" not in code
+
+
+def test_a_store_that_cannot_be_written(cache, tmp_path):
+    """Root may write anywhere, so a file stands where the folder should be."""
+    (tmp_path / "runs").write_text("in the way")
+    environment = os.environ | {"PENULTIMATE_CACHE": str(tmp_path), "PYTHONPATH": str(HOME / "lib")}
+    done = subprocess.run([sys.executable, "-m", "penultimate", "train", *TINY], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "cannot write" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_library_runs_headless():
+    """Up to records nothing is imported that a bare machine with PyTorch lacks."""
+    forbidden = "plotly, umap, ipywidgets, IPython, jupyterlab, papermill, kaleido, matplotlib".split(", ")
+    program = f"import sys; from penultimate import cli, jobs, records, runs; print([m for m in {forbidden} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(HOME / "lib")}, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

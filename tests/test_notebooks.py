@@ -1,0 +1,96 @@
+"""The notebooks as committed (executed, clean, readable) and under papermill; pytest runs them under nbval as well."""
+
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+import yaml
+
+from penultimate.data import HOME
+from penultimate.methods import METHODS
+
+NOTEBOOKS = sorted((HOME / "notebooks").glob("*.ipynb"))
+SMALL = yaml.safe_load((HOME / "tests" / "notebooks.yaml").read_text())
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def committed(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def test_every_cell_was_executed_in_order_without_error_or_warning(committed):
+    """nbval passes silently on a cell that never ran."""
+    assert [cell.execution_count for cell in code(committed)] == list(range(1, len(code(committed)) + 1))
+    for output in (output for cell in code(committed) for output in cell.outputs):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+
+
+def test_strictly_compared_cells_have_something_to_compare(committed):
+    strict = [cell for cell in code(committed) if "nbval-check-output" in tags(cell)]
+    assert len(strict) >= 2
+    assert all(cell.outputs for cell in strict)
+
+
+def test_a_page_without_a_kernel_shows_pictures(committed):
+    assert any("image/png" in output.get("data", {}) for cell in code(committed) for output in cell.outputs)
+
+
+def test_layout(committed):
+    assert committed.metadata.kernelspec.name == "python3"
+    assert committed.cells[0].source.startswith("# ") and "parameters" in tags(committed.cells[1])
+    assert len(code(committed)) <= 20
+    assert max(len(cell.source.splitlines()) for cell in code(committed)) <= 15
+    assert "write_findings" in code(committed)[-1].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_size_and_no_path_of_a_machine(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 1_000_000
+    assert not re.search(r'[" ](/home/|/root/|/tmp/|/Users/|/work/)', text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.slow
+def test_papermill(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("PENULTIMATE_CACHE", str(tmp_path))
+    given = [word for name, value in SMALL[path.stem].items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", path.name, str(tmp_path / path.name), "-k", "python3", "--no-progress-bar", *given]
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ASSERTED[path.stem](json.loads((tmp_path / "findings" / f"{path.stem}.json").read_text()))
+
+
+def start_here(findings):
+    assert findings["seeds"] >= 5
+    assert findings["gain_at_training_noise"]["both"] > 0 and findings["gain_at_training_noise"]["proposed"] > 0
+
+
+def losses_by_hand(findings):
+    assert findings["compactness"] == pytest.approx(findings["compactness_by_loop"], abs=1e-4) and findings["compactness"] > 0.15
+    assert findings["compact_falls_when_shrinking"] and findings["margin_falls_when_growing"]
+
+
+def train(findings):
+    assert findings["epochs"] == 2
+    assert findings["loss_falls"] == dict.fromkeys(METHODS, True)
+
+
+def noise_sweep(findings):
+    assert findings["tolerated"]["both"] > findings["tolerated"]["normal"]
+    assert len(findings["gain_cifar10"]) >= 2 * 5
+
+
+ASSERTED = {"00_start_here": start_here, "01_losses_by_hand": losses_by_hand, "02_train": train, "04_noise_sweep": noise_sweep}

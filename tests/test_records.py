@@ -1,0 +1,70 @@
+"""What the committed records say, and that README says the same."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from penultimate import InputError, data, evaluate, records, report
+from penultimate.runs import Config
+
+DIGITS = records.headline(None, "digits", "digits")
+
+
+def test_committed_records_hold_all_that_a_number_needs():
+    for record in records.read():
+        assert {"config", "environment", "data", "metrics", "history", "seconds"} <= set(record)
+        assert Config(**record["config"]).name == record["name"]
+        correct = evaluate.unpack(record["metrics"]["last"]["gaussian"]["correct"])
+        assert correct.mean(2).round(6).tolist() == record["metrics"]["last"]["gaussian"]["accuracy"]
+
+
+def test_digits_records_are_of_the_data_that_load_gives():
+    fingerprint = data.load("digits").fingerprint
+    assert {record["data"]["fingerprint"] for record in records.read(None, "digits")} == {fingerprint}
+
+
+@pytest.mark.parametrize("method", ["both", "proposed"])
+def test_on_digits_both_and_proposed_beat_normal_at_the_training_noise(method):
+    gained = records.differences(DIGITS).set_index(["method", "level"]).loc[(method, 0.3)]
+    assert gained.n >= 5 and gained.low > 0
+
+
+def test_differences_are_paired_by_seed():
+    own, base = (DIGITS[(DIGITS.method == m) & (DIGITS.level == 0.3)].sort_values("seed").accuracy.to_numpy() for m in ("proposed", "normal"))
+    low = np.mean(own - base) - 2.7764451 * np.std(own - base, ddof=1) / np.sqrt(5)  # t quantile, 4 degrees of freedom
+    assert records.differences(DIGITS).set_index(["method", "level"]).loc[("proposed", 0.3)].low == pytest.approx(low)
+
+
+def test_with_one_seed_the_interval_is_over_images():
+    one = DIGITS[DIGITS.seed == 0]
+    reduced = records.differences(one).set_index(["method", "level"]).loc[("proposed", 0.3)]
+    both = [one[(one.method == m) & (one.level == 0.3)].correct.iloc[0] for m in ("proposed", "normal")]
+    assert (reduced["mean"], reduced.low, reduced.high) == pytest.approx(evaluate.image_interval(*both))
+
+
+def test_readme_shows_the_committed_numbers():
+    text = report.README.read_text(encoding="utf-8")
+    assert report.renew(text) == text
+    assert text.count("generated -->\n\n") == 0 and all(f"<!-- {marker}: generated -->" in text for marker in report.SHOWN)
+
+
+def test_readme_pictures_exist():
+    for picture in re.findall(r"\]\((figures/[^)]+)\)", report.README.read_text(encoding="utf-8")):
+        assert (data.HOME / picture).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_report_is_one_self_contained_page(tmp_path):
+    records.collect(records.read(None, "digits", "digits"), tmp_path / "records")
+    report.page(tmp_path / "report.html", tmp_path / "records", "digits", "digits")
+    text = (tmp_path / "report.html").read_text()
+    assert "Side by side" in text and "proposed" in text
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', text)
+
+
+def test_a_record_with_a_hole_is_refused_by_name(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "run.json").write_text(json.dumps({"config": {}}))
+    with pytest.raises(InputError, match="expected config, environment"):
+        records.read(tmp_path)

@@ -1,0 +1,270 @@
+"""Configurations and their hashes; the store: trains once, loads ever after, waits for others, fails in one line."""
+
+import dataclasses
+import json
+import math
+import threading
+
+import pytest
+import torch
+from filelock import FileLock
+
+from penultimate import InputError, files, runs
+from penultimate.data import to_unit
+from penultimate.evaluate import unpack
+from penultimate.model import predict
+from penultimate.runs import DEFAULTS, PRESETS, Config, load_or_train
+from penultimate.train import OutOfTime
+
+
+def test_a_field_given_with_its_default_does_not_change_the_hash():
+    plain = Config(preset="tuned", dataset="cifar10")
+    assert Config(preset="tuned", dataset="cifar10", delta_v=0.5, width=64, tracking="partial").hash == plain.hash
+    assert {field.name for field in dataclasses.fields(Config)} == {"dataset", "preset", "method", "seed", *DEFAULTS}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_presets_field_given_with_its_value_does_not_change_the_hash(preset):
+    assert Config(preset=preset, **PRESETS[preset]) == Config(preset=preset)
+    assert Config(preset=preset, **PRESETS[preset]).hash == Config(preset=preset).hash
+
+
+def test_the_order_of_fields_does_not_change_the_hash():
+    assert Config(epochs=3, lr=0.1, sigma=0.2).hash == Config(sigma=0.2, lr=0.1, epochs=3).hash
+    assert Config(milestones=[10, 20]).hash == Config(milestones=(10, 20)).hash
+
+
+@pytest.mark.parametrize(
+    "field",
+    [dict(method="both"), dict(seed=1), dict(preset="small"), dict(dataset="cifar10"), dict(epochs=3), dict(sigma=0.31), dict(mu=0.9), dict(flip=True),
+     dict(milestones=(1,)), dict(noise="laplace"), dict(bn="clean"), dict(best_on_test=True), dict(width=64)],
+)  # fmt: skip
+def test_every_other_value_changes_the_hash(field):
+    assert Config(**field).hash != Config().hash and Config(**field).name != Config().name
+
+
+def test_a_field_added_later_orphans_no_run(monkeypatch):
+    before = Config(epochs=3).hash
+    monkeypatch.setitem(DEFAULTS, "later", 7)
+    monkeypatch.setattr(Config, "later", 7, raising=False)
+    assert Config(epochs=3).hash == before
+
+
+def test_a_configuration_survives_its_record():
+    config = Config(method="both", milestones=(1, 2), lr=0.3)
+    assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_defaults_are_the_authors_settings():
+    paper = Config(dataset="cifar10", preset="paper")
+    expected = dict(
+        network="resnet18", width=64, dim=128, delta_v=0.5, delta_d=5.0, compact=0.5, noisy=0.5, margin=1.0, reg=0.001, mu=0.99, sigma=0.06, batch=64,
+        lr=0.001, momentum=0.9, weight_decay=5e-4, schedule="multistep", milestones=(60, 120, 160), gamma=0.2, epochs=200, pad=4, flip=True,
+        crops="independent", bn="separate", train_on_all=True, best_on_test=True,
+    )  # fmt: skip
+    assert {name: getattr(paper, name) for name in expected} == expected
+    for preset in ("digits", "small", "tuned"):  # the sound choice of every switch
+        sound = Config(preset=preset)
+        assert (sound.crops, sound.bn, sound.train_on_all, sound.best_on_test) == ("shared", "joint", False, False)
+
+
+def test_discriminative_puts_the_whole_weight_on_the_clean_view():
+    alone = Config(method="discriminative")
+    assert (alone.compact, alone.noisy) == (1.0, 0.0) and Config(method="discriminative", compact=0.3).compact == 0.3
+
+
+@pytest.mark.parametrize(
+    "field, message",
+    [
+        (dict(method="normal2"), "unknown method 'normal2': choose one of normal, noisy, both, stability, discriminative, proposed"),
+        (dict(preset="large"), "unknown preset 'large': choose one of digits, small, paper, tuned"),
+        (dict(noise="gauss"), "unknown noise 'gauss': choose one of gaussian"),
+        (dict(bn="split"), "unknown bn 'split': choose one of joint, separate, clean"),
+        (dict(network="vgg"), "unknown network 'vgg'"),
+        (dict(schedule="step"), "unknown schedule 'step': choose one of multistep, cosine, onecycle"),
+        (dict(crops="random"), "unknown crops 'random': choose one of shared, independent"),
+        (dict(tracking="mean"), "unknown centroid tracking 'mean'"),
+        (dict(epochs=0), "epochs = 0 must be positive"),
+        (dict(batch=-1), "batch = -1 must be positive"),
+        (dict(width=0), "width = 0 must be positive"),
+        (dict(dim=0), "dim = 0 must be positive"),
+        (dict(lr=0.0), "lr = 0.0 must be positive"),
+        (dict(lr=math.nan), "lr = nan must be positive"),
+        (dict(sigma=-0.1), "sigma = -0.1 must not be negative"),
+        (dict(images=-5), "images = -5 must not be negative"),
+        (dict(pad=-1), "pad = -1 must not be negative"),
+        (dict(seed=-1), "seed = -1 must not be negative"),
+        (dict(stability=-1.0), "stability = -1.0 must not be negative"),
+        (dict(weight_decay=-1e-4), "weight_decay = -0.0001 must not be negative"),
+        (dict(delta_v=0.0), "delta_v = 0.0 must be positive"),
+        (dict(margin=-1.0), "margin = -1.0 must not be negative"),
+        (dict(mu=1.0), r"momentum = 1.0 must lie in \[0, 1\)"),
+    ],
+)
+def test_a_bad_value_is_named(field, message):
+    with pytest.raises(InputError, match=message) as error:
+        Config(**field)
+    assert "\n" not in str(error.value)
+
+
+def test_a_grid_pairs_methods_by_seed():
+    made = runs.grid(["normal", "both"], [0, 1], epochs=2)
+    assert [(c.method, c.seed, c.epochs) for c in made] == [("normal", 0, 2), ("both", 0, 2), ("normal", 1, 2), ("both", 1, 2)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def stored(tiny, store):
+    return load_or_train(tiny(epochs=4, best_on_test=True), store=store)
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(runs, "train", lambda *given: pytest.fail("trained again"))
+
+
+def test_a_stored_run_is_loaded(stored, store, no_training, monkeypatch):
+    monkeypatch.setattr(runs, "_lock", lambda folder: pytest.fail("wrote to the store"))
+    again = load_or_train(stored.config, store=store)
+    assert again.record == stored.record and again.history == stored.history
+    assert all(torch.equal(a, b) for a, b in zip(again.model.state_dict().values(), stored.model.state_dict().values(), strict=True))
+
+
+def test_the_record_holds_all_that_a_table_needs(stored, digits):
+    record = stored.record
+    assert {"name", "config", "environment", "data", "seconds", "metrics", "history"} <= set(record)
+    assert record["config"] == json.loads(json.dumps(dataclasses.asdict(stored.config)))
+    assert record["data"]["fingerprint"] == digits.fingerprint and record["data"]["provenance"] == digits.provenance
+    assert record["data"]["images"] == {"train": 128, "validation": 135, "test": 450} and record["data"]["exact_test"] == 450
+    assert {"python", "torch", "device", "threads", "code"} <= set(record["environment"])
+    assert record["environment"]["torch"] == torch.__version__ and record["environment"]["threads"] == 1
+    assert [row["epoch"] for row in record["history"]] == [1, 2, 3, 4] and record["seconds"]["training"] > 0
+    assert set(record["metrics"]) == {"last", "best_on_test"}
+
+
+def test_the_record_is_strict_json(stored):
+    text = (stored.folder / "record.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    json.dumps(stored.record, allow_nan=False)
+
+
+def test_a_geometry_without_a_value_is_null(tiny, keras_npz, tmp_path):
+    path, _ = keras_npz(channels=3, test=3)  # one test image a class: no spread, so radius 0 and an infinite gap
+    run = load_or_train(tiny(dataset=str(path), images=0, epochs=1), store=tmp_path)
+    geometry = run.record["metrics"]["last"]["geometry"]
+    assert geometry["radius"] == 0 and geometry["ratio"] is None and geometry["gap"] is None
+    json.dumps(run.record, allow_nan=False)
+
+
+def test_the_record_tells_what_the_weights_do(stored, digits):
+    gaussian = stored.record["metrics"]["last"]["gaussian"]
+    right = predict(stored.model, to_unit(digits.test.images)) == digits.test.labels
+    correct = unpack(gaussian["correct"])
+    assert gaussian["levels"][0] == 0 and correct.shape == (len(gaussian["levels"]), runs.DRAWS, 450)
+    assert (correct[0] == right.numpy()).all() and gaussian["accuracy"][0] == pytest.approx([float(right.float().mean())] * runs.DRAWS, abs=1e-6)
+    for accuracy, of_level in zip(gaussian["accuracy"], correct, strict=True):
+        assert accuracy == pytest.approx(of_level.mean(1).tolist(), abs=1e-6)
+
+
+def test_best_on_test_stands_beside_the_last_epoch(stored):
+    best, tests = stored.record["metrics"]["best_on_test"], [row["test"] for row in stored.history]
+    assert best["epoch"] == 1 + tests.index(max(tests))
+    assert best["gaussian"]["accuracy"][0][0] == pytest.approx(max(tests), abs=1e-5)
+    assert stored.record["metrics"]["last"]["gaussian"]["accuracy"][0][0] == pytest.approx(tests[-1], abs=1e-5)
+
+
+def test_the_store_holds_safetensors_and_json_only(stored):
+    assert sorted(path.name for path in stored.folder.iterdir()) == ["record.json", "weights.safetensors"]
+    tensors, _ = files.read_tensors(stored.folder / "weights.safetensors")
+    assert tensors.keys() == stored.model.state_dict().keys() and not stored.model.training
+
+
+def test_a_run_interrupted_goes_on_from_its_checkpoint(tiny, tmp_path, stored):
+    with pytest.raises(OutOfTime):
+        load_or_train(stored.config, store=tmp_path, deadline=1.0)
+
+    def press(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_or_train(stored.config, store=tmp_path, on_epoch=press)
+    epochs = []
+    run = load_or_train(stored.config, store=tmp_path, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [3, 4] and run.record["metrics"] == stored.record["metrics"]
+
+
+def test_who_waits_for_another_process_loads_its_run(stored, tmp_path, capfd, no_training):
+    folder, waiting, found = tmp_path / stored.config.name, threading.Event(), []
+    lock = FileLock(f"{folder}.lock", thread_local=False)
+    with lock:
+        reader = threading.Thread(target=lambda: (waiting.set(), found.append(load_or_train(stored.config, store=tmp_path))))
+        reader.start()
+        assert waiting.wait(5)
+        reader.join(0.5)
+        assert reader.is_alive() and not found
+        files.write_json(folder / "record.json", stored.record)  # the other process finishes
+    reader.join(10)
+    assert found[0].record == stored.record
+    assert f"{folder.name}: another process is training this run; waiting for it" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("below", ["", "runs"])
+def test_a_store_that_cannot_be_written_is_named(tiny, tmp_path, below):
+    (tmp_path / "file").write_text("in the way")  # root ignores permission bits, but no one can make a folder in a file
+    with pytest.raises(InputError, match=f"cannot write the run to {tmp_path}/file.*: free space or make it writable") as error:
+        load_or_train(tiny(), store=tmp_path / "file" / below)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch, stored):
+    calls, replace = [], files.os.replace
+
+    def full(*paths):
+        calls.append(paths)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        replace(*paths)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "replace", full)
+        with pytest.raises(InputError, match="cannot write .*checkpoint.safetensors .No space left on device.*what was finished before is safe"):
+            load_or_train(stored.config, store=tmp_path)
+    assert [path.name for path in (tmp_path / stored.config.name).iterdir()] == ["checkpoint.safetensors"]  # and no debris
+    assert load_or_train(stored.config, store=tmp_path).record["metrics"] == stored.record["metrics"]
+
+
+@pytest.mark.parametrize("name, content", [("record.json", "{"), ("record.json", "[]")])
+def test_a_damaged_record_is_named(stored, tmp_path, name, content):
+    (tmp_path / stored.config.name).mkdir()
+    path = tmp_path / stored.config.name / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{path}.*delete it, and it is made again"):
+        load_or_train(stored.config, store=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(stored, tmp_path):
+    (tmp_path / stored.config.name).mkdir()
+    path = tmp_path / stored.config.name / "checkpoint.safetensors"
+    path.write_bytes(b"half a file")
+    with pytest.raises(InputError, match=f"cannot read {path}.*delete it"):
+        load_or_train(stored.config, store=tmp_path)
+
+
+def test_unknown_dataset_is_named(tiny, tmp_path):
+    with pytest.raises(InputError, match="unknown dataset 'mnist': choose one of digits, cifar10, svhn"):
+        load_or_train(tiny(dataset="mnist"), store=tmp_path)
+
+
+def test_an_npz_of_ones_own_is_trained_and_its_rebuilt_images_told(tiny, keras_npz, tmp_path):
+    path, _ = keras_npz(channels=3, train=120, exact_test=[True] * 8 + [False] * 4)
+    run = load_or_train(tiny(dataset=str(path), images=0, epochs=1), store=tmp_path)
+    gaussian = run.record["metrics"]["last"]["gaussian"]
+    assert run.record["data"]["exact_test"] == 8 and gaussian["levels"] == [round(n / 255, 6) for n in (0, 8, 16, 24, 32)]
+    for accuracy, of_level in zip(gaussian["accuracy_exact"], unpack(gaussian["correct"]), strict=True):
+        assert accuracy == pytest.approx(of_level[:, :8].mean(1).tolist(), abs=1e-6)
+    assert run.config.name.startswith("set-digits-proposed-s0-")

@@ -1,0 +1,282 @@
+"""The training loop: learning rates, exact resume, shared draws, losses that are not finite."""
+
+import dataclasses
+import re
+import time
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
+
+from penultimate import InputError, files
+from penultimate.data import to_unit
+from penultimate.methods import METHODS
+from penultimate.model import predict
+from penultimate.noise import NOISES
+from penultimate.train import OutOfTime, Trainer, learning_rate, stream, train, training_set, views
+
+
+def state(trained):
+    return trained.model.state_dict()
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def without_seconds(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize("schedule", ["multistep", "cosine", "onecycle"])
+@pytest.mark.parametrize("epochs, steps", [(7, 5), (1, 1), (3, 1), (10, 16)])
+def test_learning_rate_equals_torchs_schedulers(tiny, schedule, epochs, steps):
+    config = tiny(schedule=schedule, epochs=epochs, lr=0.3, gamma=0.2, milestones=(2, 3, 6))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    scheduler = {
+        "multistep": lambda: MultiStepLR(optimizer, [m * steps for m in (2, 3, 6)], 0.2),
+        "cosine": lambda: CosineAnnealingLR(optimizer, epochs * steps),
+        "onecycle": lambda: OneCycleLR(optimizer, 0.3, total_steps=epochs * steps, cycle_momentum=False),
+    }[schedule]()
+    for step in range(epochs * steps):
+        assert learning_rate(config, step, steps) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6, abs=1e-12)
+        optimizer.step()
+        if step + 1 < epochs * steps:
+            scheduler.step()
+
+
+def test_training_uses_these_rates(tiny, digits):
+    history = train(tiny(schedule="multistep", milestones=(1, 2), gamma=0.1, lr=0.05), digits).history
+    assert [row["lr"] for row in history] == pytest.approx([0.05, 0.005, 0.0005])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny, digits, tmp_path_factory):
+    """A run, and what its last checkpoint holds: weights, centroids, momenta, best weights."""
+    path = tmp_path_factory.mktemp("whole") / "checkpoint"
+    return train(tiny(best_on_test=True), digits, checkpoint=path), files.read_tensors(path)[0]
+
+
+@pytest.mark.parametrize("epochs_before", [1, 2])
+def test_resumed_at_the_deadline_equals_uninterrupted(tiny, digits, tmp_path, monkeypatch, uninterrupted, epochs_before):
+    clock = iter([0.0] * epochs_before + [2.0] * 9)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: next(clock))
+        with pytest.raises(OutOfTime, match=f"{epochs_before} of 3 epochs done"):
+            train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c", deadline=1.0)
+    torch.manual_seed(99)  # the global generator has no say
+    resumed = train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c")
+    whole, tensors = uninterrupted
+    assert same(state(resumed), state(whole)) and same(files.read_tensors(tmp_path / "c")[0], tensors)
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    assert resumed.best_epoch == whole.best_epoch and same(resumed.best, whole.best)
+
+
+@pytest.mark.parametrize("epochs_before", [1, 2])
+def test_resumed_after_ctrl_c_equals_uninterrupted(tiny, digits, tmp_path, uninterrupted, epochs_before):
+    def press(row):
+        if row["epoch"] == epochs_before:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c", on_epoch=press)
+    seen = []
+    resumed = train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c", on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == list(range(epochs_before + 1, 4))
+    assert same(state(resumed), state(uninterrupted[0])) and same(files.read_tensors(tmp_path / "c")[0], uninterrupted[1])
+
+
+def test_ctrl_c_within_an_epoch_keeps_the_checkpoint_before(tiny, digits, tmp_path, monkeypatch, uninterrupted):
+    calls, original = [], METHODS["proposed"]
+
+    def press(*given):
+        calls.append(1)
+        if len(calls) == 4:  # 2 steps an epoch: the second step of epoch 2
+            raise KeyboardInterrupt
+        return original(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setitem(METHODS, "proposed", press)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c")
+    assert same(state(train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c")), state(uninterrupted[0]))
+
+
+def test_a_finished_checkpoint_needs_no_time(tiny, digits, tmp_path, uninterrupted):
+    train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c")
+    again = train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c", deadline=1.0)
+    assert same(state(again), state(uninterrupted[0]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_configuration_decides_the_weights(tiny, digits, method):
+    torch.manual_seed(1)
+    one = train(tiny(method=method, epochs=2), digits)
+    torch.manual_seed(2)
+    assert same(state(one), state(train(tiny(method=method, epochs=2), digits)))
+    other = state(train(tiny(method=method, epochs=2, seed=1), digits))
+    assert not any(torch.equal(state(one)[name], other[name]) for name in ("backbone.0.0.weight", "embed.weight", "head.weight"))
+
+
+@pytest.mark.parametrize("field", [dict(sigma=0.1), dict(noise="uniform"), dict(bn="clean"), dict(delta_v=0.1), dict(mu=0.5), dict(tracking="naive")])
+def test_every_switch_reaches_the_training(tiny, digits, field):
+    assert not same(state(train(tiny(epochs=2), digits)), state(train(tiny(epochs=2, **field), digits)))
+
+
+def images_of(digits):
+    return digits.train.images[:200]
+
+
+def two(config, images):
+    return views(config, images, stream(0, "crop", 0), stream(0, "noise", 0))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "salt_pepper"])
+def test_shared_crops_differ_by_the_noise_alone(tiny, digits, name):
+    images = images_of(digits)
+    clean, same_view = two(tiny(crops="shared", sigma=0.0, pad=2, flip=True), images)
+    assert torch.equal(clean, same_view) and not torch.equal(clean, to_unit(images))
+    cropped, noisy = two(tiny(crops="shared", sigma=0.3, pad=2, flip=True, noise=name), images)
+    assert torch.equal(cropped, clean)
+    assert torch.equal(noisy, NOISES[name](clean, 0.3, stream(0, "noise", 0)).clamp(0, 1)) and not torch.equal(noisy, clean)
+
+
+def test_independent_crops_are_drawn_for_each_view(tiny, digits):
+    clean, other = two(tiny(crops="independent", sigma=0.0, pad=2, flip=True), images_of(digits))
+    moved = (clean != other).flatten(1).any(1).float().mean()
+    assert 0.9 < float(moved)  # 49 in 50 pairs, but for blank borders
+
+
+def test_views_lie_in_the_unit_range(tiny, digits):
+    for view in two(tiny(sigma=1.0), images_of(digits)):
+        assert view.dtype == torch.float32 and 0 <= view.min() and view.max() <= 1
+
+
+def test_methods_share_initial_weights_order_crops_and_noise(tiny, digits, monkeypatch):
+    seen = {}
+    for method in METHODS:
+        def record(model, clean, noisy, labels, *rest, name=method, original=METHODS[method]):  # fmt: skip
+            start = [p.detach().clone() for p in model.parameters()] if name not in seen else []
+            seen.setdefault(name, start).extend([clean, noisy, labels])
+            return original(model, clean, noisy, labels, *rest)
+
+        monkeypatch.setitem(METHODS, method, record)
+        train(tiny(method=method, epochs=2, pad=1, flip=True), digits)
+    assert len(seen["normal"]) > 12
+    for method in METHODS:
+        assert all(torch.equal(a, b) for a, b in zip(seen["normal"], seen[method], strict=True))
+
+
+def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(tiny, digits, monkeypatch):
+    seen, original = [], METHODS["normal"]
+    monkeypatch.setitem(METHODS, "normal", lambda model, clean, *rest: (seen.append(clean), original(model, clean, *rest))[1])
+    config = tiny(method="normal", epochs=2, batch=50)
+    train(config, digits)
+    assert [len(batch) for batch in seen] == [50, 50, 28] * 2
+    first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
+    expected = sorted(image.numpy().tobytes() for image in to_unit(training_set(config, digits).images))
+    assert sorted(i.numpy().tobytes() for i in first) == sorted(i.numpy().tobytes() for i in second) == expected
+    assert not torch.equal(first, second)
+
+
+def test_streams_differ_by_seed_use_and_epoch():
+    seeds = {stream(seed, name, epoch).initial_seed() for seed in range(5) for name in ("order", "crop", "noise") for epoch in range(20)}
+    assert len(seeds) == 5 * 3 * 20
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_epoch_and_step_and_keeps_the_checkpoint(tiny, digits, tmp_path, monkeypatch, bad, uninterrupted):
+    config, calls, original = tiny(best_on_test=True, batch=64), [], METHODS["proposed"]
+
+    def spoil(*given):
+        terms = original(*given)
+        calls.append(1)
+        return {name: term * (bad if len(calls) == 4 else 1) for name, term in terms.items()}
+
+    with monkeypatch.context() as patched:
+        patched.setitem(METHODS, "proposed", spoil)
+        with pytest.raises(FloatingPointError, match=re.escape(f"{config.name}: the loss is not finite at epoch 2, step 2: lower lr (0.05)")) as error:
+            train(config, digits, checkpoint=tmp_path / "c")
+    assert "the checkpoint of epoch 1 is kept" in str(error.value) and "\n" not in str(error.value)
+    assert all(t.isfinite().all() for t in files.read_tensors(tmp_path / "c")[0].values())
+    assert same(state(train(config, digits, checkpoint=tmp_path / "c")), state(uninterrupted[0]))
+
+
+def test_a_rate_far_too_high_is_an_error(tiny, digits):
+    with pytest.raises(FloatingPointError, match=r"the loss is not finite at epoch \d, step \d: lower lr \(1e\+20\)"):
+        train(tiny(method="normal", lr=1e20), digits)
+
+
+def test_training_set_takes_the_first_of_a_fixed_shuffle(tiny, digits):
+    fewer, more = training_set(tiny(images=50), digits), training_set(tiny(images=100, seed=3), digits)
+    assert len(fewer) == 50 and torch.equal(fewer.images, more.images[:50]) and torch.equal(fewer.labels, more.labels[:50])
+    assert len(more.labels.unique()) == 10
+    assert training_set(tiny(images=0), digits) is digits.train
+
+
+def test_train_on_all_adds_the_validation_images(tiny, digits):
+    everything = training_set(tiny(images=0, train_on_all=True), digits)
+    assert len(everything) == len(digits.train) + len(digits.validation)
+    assert torch.equal(everything.images[-135:], digits.validation.images) and torch.equal(everything.labels[-135:], digits.validation.labels)
+    assert not any(name.startswith("validation") for name in train(tiny(train_on_all=True, epochs=1), digits).history[0])
+
+
+def test_more_images_than_there_are_is_an_error(tiny, digits):
+    with pytest.raises(InputError, match="images = 1213 but digits has 1212 to train on"):
+        training_set(tiny(images=1213), digits)
+
+
+def test_best_on_test_keeps_the_epoch_of_highest_test_accuracy(tiny, digits):
+    trained = train(tiny(method="normal", best_on_test=True, epochs=6, lr=0.3), digits)
+    accuracies = [row["test"] for row in trained.history]
+    assert trained.best_epoch == 1 + accuracies.index(max(accuracies))
+    trained.model.load_state_dict(trained.best)
+    assert float((predict(trained.model, to_unit(digits.test.images)) == digits.test.labels).float().mean()) == max(accuracies)
+
+
+def test_best_on_test_is_not_the_last_epoch_by_construction(tiny, digits, monkeypatch):
+    trainer, accuracies = Trainer(tiny(best_on_test=True, epochs=4), digits, "cpu"), iter([0.2, 0.6, 0.6, 0.4])
+    right = {}
+
+    def predicted(model, pixels):  # as many right answers on clean test images as the list says
+        if len(pixels) == len(digits.test) and pixels.eq(to_unit(digits.test.images)).all():
+            right["now"] = next(accuracies)
+        wrong = torch.full((len(pixels),), -1)
+        if len(pixels) == len(digits.test):
+            n = round(right["now"] * len(pixels))
+            wrong[:n] = digits.test.labels[:n]
+        return wrong
+
+    monkeypatch.setattr("penultimate.train.predict", predicted)
+    weights = []
+    for epoch in range(4):
+        trainer.epoch(epoch)
+        weights.append({name: t.clone() for name, t in trainer.model.state_dict().items()})
+    assert trainer.best_epoch == 2 and same(trainer.best, weights[1])
+
+
+def test_without_best_on_test_the_test_images_are_never_looked_at(tiny, digits):
+    blank = dataclasses.replace(digits, test=digits.test[:0])
+    trained = train(tiny(epochs=2), blank)
+    assert not trained.best and trained.best_epoch is None and not any("test" in row for row in trained.history)
+
+
+def test_history_has_a_row_per_epoch_with_every_term(uninterrupted):
+    history = uninterrupted[0].history
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    accuracies = {"validation", "validation_noisy", "test", "test_noisy"}
+    assert set(history[0]) == {"epoch", "lr", "seconds", "total", "ce", "compact", "noisy", "margin", "reg"} | accuracies
+    assert all(0 <= row[name] <= 1 for row in history for name in accuracies)
+
+
+def test_training_moves_the_centroids_and_ends_in_evaluation_mode(uninterrupted):
+    trained, tensors = uninterrupted
+    assert not trained.model.training and tensors["loss/tracker.seen"].all()
+    assert float(tensors["loss/tracker.centroids"].norm(dim=1).min()) > 0
+
+
+def test_images_and_weights_are_contiguous_on_the_cpu(tiny, digits):
+    """Channels-last corrupts memory there: PyTorch 2.13, a strided 1x1 convolution of fewer than 8 channels."""
+    config = tiny(pad=1, flip=True)
+    assert all(view.is_contiguous() for view in two(config, images_of(digits)))
+    assert all(p.is_contiguous() for p in Trainer(config, digits, "cpu").model.parameters())
