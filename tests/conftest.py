@@ -21,7 +21,8 @@ def digits():
 @pytest.fixture(scope="session")
 def tiny():
     """A configuration that trains in a tenth of a second: 128 digits in 2 steps an epoch, whatever the preset says."""
-    small = dict(method="proposed", width=8, dim=16, epochs=3, images=128, batch=64, lr=0.05, schedule="cosine", sigma=0.3, pad=0, flip=False)
+    small = dict(method="proposed", width=8, dim=16, epochs=3, images=128, batch=64, lr=0.05, schedule="cosine", sigma=0.3)
+    small |= dict(pad=0, flip=False)
 
     def make(**fields):
         return Config(**small | fields)

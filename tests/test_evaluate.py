@@ -13,7 +13,6 @@ from torch import nn
 from penultimate import InputError, evaluate
 from penultimate.evaluate import correctness, image_interval, pack, seed_interval, sweep, unpack
 from penultimate.geometry import describe
-from penultimate.noise import apply
 
 
 class Brightness(nn.Module):
@@ -213,3 +212,13 @@ def test_geometry_does_not_see_the_origin(layer):
     q, labels, weight, bias = layer
     shift = torch.arange(6, dtype=torch.float64)
     assert describe(q + shift, labels, weight, bias - weight @ shift) == pytest.approx(describe(q, labels, weight, bias), rel=1e-9)
+
+
+@pytest.mark.parametrize("perturbation, images, labels, message", [
+    ("fog", torch.zeros(2, 1, 2, 2), torch.zeros(2), "unknown noise 'fog'"),
+    ("gaussian", torch.full((2, 1, 2, 2), 1.5), torch.zeros(2), "expected finite values in"),
+    ("gaussian", torch.zeros(2, 1, 2, 2), torch.zeros(3), "2 images but 3 labels"),
+])  # fmt: skip
+def test_level_zero_is_checked_like_any_other(perturbation, images, labels, message):
+    with pytest.raises(InputError, match=message):
+        sweep(torch.nn.Flatten(), images, labels, perturbation, [0], draws=1)

@@ -152,8 +152,8 @@ def test_signed_distance_is_that_of_the_centroid_to_the_boundary_plane(random_ba
 
 def test_margin_is_zero_beyond_delta_d_and_grows_by_one_per_unit_of_distance():
     head = torch.tensor([[2.0], [0.0]]), torch.zeros(2)  # boundary at 0; class 0 on the right
-    found = [float(margin(torch.tensor([[x], [0.0]]), torch.tensor([1.0, 0.0]), *head, delta_d=5.0)) for x in (7.0, 5.0, 4.0, 1.0, 0.0, -2.0)]
-    assert found == [0.0, 0.0, 1.0, 4.0, 5.0, 7.0]
+    for x, expected in ((7.0, 0.0), (5.0, 0.0), (4.0, 1.0), (1.0, 4.0), (0.0, 5.0), (-2.0, 7.0)):
+        assert float(margin(torch.tensor([[x], [0.0]]), torch.tensor([1.0, 0.0]), *head, delta_d=5.0)) == expected
 
 
 def terms_of(b, q, labels, weight, bias, noisy):
@@ -271,3 +271,18 @@ def test_a_bad_batch_is_named(features, labels, noisy, message):
 def test_a_bad_setting_is_named_with_its_value(name, value):
     with pytest.raises(InputError, match=f"{name}.*{value}"):
         DiscriminativeLoss(5, 3, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (dict(classifier=torch.nn.Linear(2, 3)), r"expected Linear\(2, 2\) with a bias"),
+        (dict(classifier=torch.nn.Linear(2, 2, bias=False)), r"expected Linear\(2, 2\) with a bias"),
+        (dict(labels=torch.zeros(3)), "expected integers of shape"),
+        (dict(labels=torch.zeros(3, 1, dtype=torch.long)), "expected integers of shape"),
+    ],
+)
+def test_a_head_or_labels_of_another_kind_are_named(given, message):
+    fine = dict(features=torch.ones(3, 2), labels=torch.zeros(3, dtype=torch.long), classifier=torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match=message):
+        DiscriminativeLoss(2, 2)(**fine | given)

@@ -36,8 +36,8 @@ def test_the_order_of_fields_does_not_change_the_hash():
 
 @pytest.mark.parametrize(
     "field",
-    [dict(method="both"), dict(seed=1), dict(preset="small"), dict(dataset="cifar10"), dict(epochs=3), dict(sigma=0.31), dict(mu=0.9), dict(flip=True),
-     dict(milestones=(1,)), dict(noise="laplace"), dict(bn="clean"), dict(best_on_test=True), dict(width=64)],
+    [dict(method="both"), dict(seed=1), dict(preset="small"), dict(dataset="cifar10"), dict(epochs=3), dict(sigma=0.31), dict(mu=0.9),
+     dict(flip=True), dict(milestones=(1,)), dict(noise="laplace"), dict(bn="clean"), dict(best_on_test=True), dict(width=64)],
 )  # fmt: skip
 def test_every_other_value_changes_the_hash(field):
     assert Config(**field).hash != Config().hash and Config(**field).name != Config().name
@@ -58,8 +58,9 @@ def test_a_configuration_survives_its_record():
 def test_defaults_are_the_authors_settings():
     paper = Config(dataset="cifar10", preset="paper")
     expected = dict(
-        network="resnet18", width=64, dim=128, delta_v=0.5, delta_d=5.0, compact=0.5, noisy=0.5, margin=1.0, reg=0.001, mu=0.99, sigma=0.06, batch=64,
-        lr=0.001, momentum=0.9, weight_decay=5e-4, schedule="multistep", milestones=(60, 120, 160), gamma=0.2, epochs=200, pad=4, flip=True,
+        network="resnet18", width=64, dim=128, delta_v=0.5, delta_d=5.0, compact=0.5, noisy=0.5, margin=1.0, reg=0.001, mu=0.99,
+        sigma=0.06, batch=64, lr=0.001,
+        momentum=0.9, weight_decay=5e-4, schedule="multistep", milestones=(60, 120, 160), gamma=0.2, epochs=200, pad=4, flip=True,
         crops="independent", bn="separate", train_on_all=True, best_on_test=True,
     )  # fmt: skip
     assert {name: getattr(paper, name) for name in expected} == expected
@@ -85,11 +86,11 @@ def test_discriminative_puts_the_whole_weight_on_the_clean_view():
         (dict(crops="random"), "unknown crops 'random': choose one of shared, independent"),
         (dict(tracking="mean"), "unknown centroid tracking 'mean'"),
         (dict(epochs=0), "epochs = 0 must be positive"),
-        (dict(batch=-1), "batch = -1 must be positive"),
+        (dict(batch=-1), "batch = -1: BatchNorm needs at least 2 images"),
         (dict(width=0), "width = 0 must be positive"),
         (dict(dim=0), "dim = 0 must be positive"),
         (dict(lr=0.0), "lr = 0.0 must be positive"),
-        (dict(lr=math.nan), "lr = nan must be positive"),
+        (dict(lr=math.nan), "lr = nan is not a finite float"),
         (dict(sigma=-0.1), "sigma = -0.1 must not be negative"),
         (dict(images=-5), "images = -5 must not be negative"),
         (dict(pad=-1), "pad = -1 must not be negative"),
@@ -98,7 +99,14 @@ def test_discriminative_puts_the_whole_weight_on_the_clean_view():
         (dict(weight_decay=-1e-4), "weight_decay = -0.0001 must not be negative"),
         (dict(delta_v=0.0), "delta_v = 0.0 must be positive"),
         (dict(margin=-1.0), "margin = -1.0 must not be negative"),
-        (dict(mu=1.0), r"momentum = 1.0 must lie in \[0, 1\)"),
+        (dict(momentum=-1.0), r"momentum = -1.0 must lie in \[0, 1\)"),
+        (dict(batch=1), "batch = 1: BatchNorm needs at least 2 images"),
+        (dict(epochs=2.5), "epochs = 2.5 is not a int"),
+        (dict(lr="0.1"), "lr = '0.1' is not a finite float"),
+        (dict(sigma=math.inf), "sigma = inf is not a finite float"),
+        (dict(milestones=(1.5,)), r"milestones = \(1.5,\) is not a tuple of int"),
+        (dict(gamma=0.0), "gamma = 0.0 must be positive"),
+        (dict(mu=1.0), r"mu = 1.0 must lie in \[0, 1\)"),
     ],
 )
 def test_a_bad_value_is_named(field, message):
@@ -165,7 +173,8 @@ def test_the_record_tells_what_the_weights_do(stored, digits):
     right = predict(stored.model, to_unit(digits.test.images)) == digits.test.labels
     correct = unpack(gaussian["correct"])
     assert gaussian["levels"][0] == 0 and correct.shape == (len(gaussian["levels"]), runs.DRAWS, 450)
-    assert (correct[0] == right.numpy()).all() and gaussian["accuracy"][0] == pytest.approx([float(right.float().mean())] * runs.DRAWS, abs=1e-6)
+    assert (correct[0] == right.numpy()).all()
+    assert gaussian["accuracy"][0] == pytest.approx([float(right.float().mean())] * runs.DRAWS, abs=1e-6)
     for accuracy, of_level in zip(gaussian["accuracy"], correct, strict=True):
         assert accuracy == pytest.approx(of_level.mean(1).tolist(), abs=1e-6)
 
@@ -232,7 +241,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch, stor
 
     with monkeypatch.context() as patched:
         patched.setattr(files.os, "replace", full)
-        with pytest.raises(InputError, match="cannot write .*checkpoint.safetensors .No space left on device.*what was finished before is safe"):
+        with pytest.raises(InputError, match="cannot write .*checkpoint.safetensors .No space left on device"):
             load_or_train(stored.config, store=tmp_path)
     assert [path.name for path in (tmp_path / stored.config.name).iterdir()] == ["checkpoint.safetensors"]  # and no debris
     assert load_or_train(stored.config, store=tmp_path).record["metrics"] == stored.record["metrics"]

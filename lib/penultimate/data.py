@@ -1,9 +1,11 @@
 """Images as uint8 tensors, split once and for all: train, validation (cut from train, fixed seed), test."""
 
 import hashlib
+import math
 import os
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,9 +97,12 @@ def _split(name, train: Split, test: Split, classes, provenance) -> Splits:
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= len(classes):
             raise InputError(f"{name}: {part} labels run from {low} to {high}, expected 0 to {len(classes) - 1}")
-    fewest = int(torch.bincount(train.labels, minlength=len(classes)).min())
-    if fewest < 2:
-        raise InputError(f"{name}: a class has {fewest} training images; each needs at least 2, one of them for validation")
+    fewest, held = int(torch.bincount(train.labels, minlength=len(classes)).min()), math.ceil(VALIDATION_SHARE * len(train))
+    if fewest < 2 or held < len(classes):
+        raise InputError(
+            f"{name}: {len(train)} training images of {len(classes)} classes, {fewest} in the smallest, leave none for validation: "
+            f"give at least 2 for each class and {len(classes) * round(1 / VALIDATION_SHARE)} in all"
+        )
     kept, held_out = train_test_split(
         np.arange(len(train)), test_size=VALIDATION_SHARE, stratify=train.labels, random_state=SPLIT_SEED
     )
@@ -171,9 +176,11 @@ def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split
     if not path.exists():
         raise InputError(f"{path} does not exist: expected an .npz file with {KERAS_LAYOUT}")
     try:
+        with zipfile.ZipFile(path):  # np.load would also take a bare array
+            pass
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged or not an .npz file ({error}): write it again with {KERAS_LAYOUT}") from error
     halves = []
     for part in ("train", "test"):
@@ -185,7 +192,12 @@ def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split
             raise InputError(f"{path}: x_{part} is {images.dtype} {images.shape}, y_{part} is {labels.dtype}; expected {KERAS_LAYOUT}")
         if labels.size != len(images):
             raise InputError(f"{path}: {len(images)} images in x_{part} but {labels.size} labels in y_{part}")
-        halves.append(_tensors(images, labels, arrays.get(f"exact_{part}")))
+        if not len(images):
+            raise InputError(f"{path}: x_{part} has no images; expected {KERAS_LAYOUT}")
+        exact = arrays.get(f"exact_{part}")
+        if exact is not None and (exact.dtype != bool or exact.shape != (len(images),)):
+            raise InputError(f"{path}: exact_{part} is {exact.dtype} {exact.shape}; expected bool ({len(images)},)")
+        halves.append(_tensors(images, labels, exact))
     train, test = halves
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InputError(f"{path}: train images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])}; make them the same size")

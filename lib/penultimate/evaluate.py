@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import InputError
 from .data import to_unit
 from .model import predict
-from .noise import apply
+from .noise import apply, check
 
 CHUNK = 500  # images that share one noise generator: fixed, so that draws do not depend on anything else
 
@@ -24,6 +24,9 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
     if draws < 1 or not len(levels):
         raise InputError(f"{draws} draws at {len(levels)} levels: a sweep needs at least one of each")
     pixels = to_unit(images) if images.dtype == torch.uint8 else images
+    check(perturbation, pixels)
+    if len(pixels) != len(labels):
+        raise InputError(f"{len(pixels)} images but {len(labels)} labels")
     result = torch.empty(len(levels), draws, len(labels), dtype=torch.bool)
     for level_index, level in enumerate(levels):
         if level == 0:
@@ -48,8 +51,8 @@ def sweep(model: nn.Module, images: Tensor, labels: Tensor, perturbation: str, l
     ...     def forward(self, x): return always_zero(x)
     >>> sweep(Constant(), digits.images, digits.labels, "gaussian", [0, 0.1], draws=1).round(3)
       perturbation  level  draw  accuracy
-    0     gaussian    0.0     0     0.098
-    1     gaussian    0.1     0     0.098
+    0     gaussian    0.0     0       0.1
+    1     gaussian    0.1     0       0.1
     """
     correct = correctness(model, images, labels, perturbation, levels, draws, seed)
     rows = [
@@ -88,7 +91,7 @@ def seed_interval(values, confidence: float = 0.95) -> tuple[float, float, float
     mean = float(values.mean())
     if len(values) < 2:
         return mean, float("nan"), float("nan")
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
     return mean, mean - half, mean + half
 
 

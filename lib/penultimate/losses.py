@@ -118,7 +118,7 @@ class DiscriminativeLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor, classifier: nn.Linear, noisy_features: Tensor | None = None) -> Terms:
         """features (N,d) of the clean view, labels (N,), the head, noisy_features (N,d) of the noisy view -> Terms."""
-        self._check(features, labels, noisy_features)
+        self._check(features, labels, classifier, noisy_features)
         with torch.autocast(features.device.type, enabled=False):
             exact = torch.promote_types(features.dtype, torch.float32)
             q, w, b = features.to(exact), classifier.weight.to(exact), classifier.bias.to(exact)
@@ -132,8 +132,12 @@ class DiscriminativeLoss(nn.Module):
             total = self.compact * compact + self.noisy * noisy + self.margin * apart + self.reg * reg
         return Terms(total, compact, noisy, apart, reg)
 
-    def _check(self, features: Tensor, labels: Tensor, noisy_features: Tensor | None) -> None:
+    def _check(self, features: Tensor, labels: Tensor, classifier: nn.Linear, noisy_features: Tensor | None) -> None:
         num_classes, dim = self.tracker.centroids.shape
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise InputError(f"labels are {labels.dtype} {tuple(labels.shape)}, expected integers of shape (N,)")
+        if tuple(classifier.weight.shape) != (num_classes, dim) or classifier.bias is None:
+            raise InputError(f"the head is {classifier}, expected Linear({dim}, {num_classes}) with a bias")
         expected = (len(labels), dim)
         for name, given in (("features", features), ("noisy_features", noisy_features)):
             if given is not None and tuple(given.shape) != expected:

@@ -73,7 +73,8 @@ def stability(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Ten
 def discriminative(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:
     """CE(z(x), y) + the discriminative loss of the clean features alone (weights: compact 1, noisy 0)."""
     q = model.features(clean)
-    return _with_terms(F.cross_entropy(model.head(q), labels), loss(q, labels, model.head))
+    terms = _with_terms(F.cross_entropy(model.head(q), labels), loss(q, labels, model.head))
+    return {name: value for name, value in terms.items() if name != "noisy"}  # there is no noisy view
 
 
 def proposed(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Tensor]:

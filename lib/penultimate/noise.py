@@ -75,6 +75,16 @@ def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
 NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution)}
 
 
+def check(name: str, images: Tensor) -> None:
+    """Raise InputError unless the name is known and the images are floats in [0,1] of shape (N,C,H,W)."""
+    for one in name.split("+"):
+        one_of("noise", one, NOISES)
+    if not images.is_floating_point() or images.ndim != 4:
+        raise InputError(f"images are {images.dtype} of shape {tuple(images.shape)}: expected floats in [0,1] of shape (N,C,H,W)")
+    if len(images) and not ((images >= 0) & (images <= 1)).all():  # also False for NaN
+        raise InputError(f"images run from {float(images.min()):g} to {float(images.max()):g}: expected finite values in [0,1]")
+
+
 def apply(name: str, images: Tensor, level, generator: torch.Generator | None = None) -> Tensor:
     """Perturb images in [0,1] by name and clamp to [0,1].
 
@@ -84,17 +94,13 @@ def apply(name: str, images: Tensor, level, generator: torch.Generator | None = 
 
     >>> grey = torch.full((1, 1, 2, 2), 0.5)
     >>> apply("gaussian", grey, 8 / 255, torch.Generator().manual_seed(0)).flatten()
-    tensor([0.5483, 0.4908, 0.4317, 0.5178])
+    tensor([0.5483, 0.4908, 0.4316, 0.5178])
     """
-    if not images.is_floating_point() or images.ndim != 4:
-        raise InputError(f"images are {images.dtype} of shape {tuple(images.shape)}: expected floats in [0,1] of shape (N,C,H,W)")
-    if len(images) and not ((images >= 0) & (images <= 1)).all():  # also False for NaN
-        raise InputError(f"images run from {float(images.min()):g} to {float(images.max()):g}: expected finite values in [0,1]")
+    check(name, images)
     names, levels = name.split("+"), level if isinstance(level, (tuple, list)) else (level,)
     if len(names) != len(levels):
         raise InputError(f"noise {name!r} needs {len(names)} levels, got {len(levels)}")
     for one, its_level in zip(names, levels, strict=True):
-        one_of("noise", one, NOISES)
         if not (math.isfinite(its_level) and its_level >= 0):
             raise InputError(f"{one} level {its_level} is not a finite number >= 0")
         images = NOISES[one](images, its_level, generator).clamp(0, 1)

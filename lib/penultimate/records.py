@@ -74,7 +74,7 @@ def differences(rows: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
     base = rows[rows.method == baseline].set_index(["level", "seed"])
 
     def paired(own: pd.DataFrame):
-        both = own.set_index(["level", "seed"]).join(base, rsuffix="_base", how="inner")
+        both = own.set_index(["level", "seed"]).join(base.add_suffix("_base"), how="inner")
         if not len(both):
             raise InputError(f"no seed of {own.method.iloc[0]} has a run of {baseline} to be paired with")
         if len(both) > 1:

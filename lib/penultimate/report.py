@@ -112,7 +112,7 @@ def run_notebooks(out: Path, dataset: str, preset: str) -> None:
 def renew(text: str) -> str:
     """README's text with every table between its markers made again from the committed records."""
     for marker, (dataset, preset) in SHOWN.items():
-        pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
+        pattern = rf"(<!-- {marker}: generated -->\n)[^<]*?(\n<!-- end -->)"
         if re.search(pattern, text, re.S):
             made = records.markdown(None, dataset, preset)
             text = re.sub(pattern, lambda found, made=made: found[1] + made + found[2], text, flags=re.S)

@@ -91,12 +91,16 @@ class Config:
         one_of("method", self.method, METHODS)
         values = DEFAULTS | PRESETS[self.preset] | METHOD_DEFAULTS.get(self.method, {})
         for field in dataclasses.fields(self)[4:]:
-            if getattr(self, field.name) is None:
-                object.__setattr__(self, field.name, values[field.name])
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, _typed(field.name, values[field.name] if value is None else value))
         for what, known in (("network", NETWORKS), ("schedule", SCHEDULES), ("noise", NOISES), ("crops", CROPS), ("bn", BATCHNORM)):
             one_of(what, getattr(self, what), known)
-        for what in ("width", "dim", "epochs", "batch", "lr"):
+        for what in ("momentum", "mu"):
+            if not 0 <= getattr(self, what) < 1:
+                raise InputError(f"{what} = {getattr(self, what)} must lie in [0, 1)")
+        if self.batch < 2:
+            raise InputError(f"batch = {self.batch}: BatchNorm needs at least 2 images")
+        for what in ("width", "dim", "epochs", "lr", "gamma"):
             if not getattr(self, what) > 0:
                 raise InputError(f"{what} = {getattr(self, what)} must be positive")
         for what in ("seed", "images", "sigma", "pad", "weight_decay", "stability"):
@@ -116,6 +120,18 @@ class Config:
         """For people and folders: dataset, preset, method, seed, hash."""
         dataset = re.sub(r"[^\w-]+", "_", Path(self.dataset).stem)
         return f"{dataset}-{self.preset}-{self.method}-s{self.seed}-{self.hash}"
+
+
+def _typed(name: str, value):
+    """The value in the type of its default (1 -> 1.0 for a float, a list -> a tuple), or InputError."""
+    kind = type(DEFAULTS[name])
+    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in value):
+        return tuple(value)
+    if kind is float and isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    if type(value) is not kind or kind in (tuple, float):
+        raise InputError(f"{name} = {value!r} is not a{' finite' * (kind is float)} {'tuple of int' if kind is tuple else kind.__name__}")
+    return value
 
 
 DEFAULTS = dict(
@@ -163,11 +179,12 @@ def load_or_train(
     folder = (store or STORE) / config.name
     if (folder / "record.json").exists():
         return Run(config, folder, files.read_json(folder / "record.json"))
+    splits = data.load(config.dataset, root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder):
             if not (folder / "record.json").exists():  # another process may have trained it meanwhile
-                _train(config, folder, device, root, deadline, on_epoch)
+                _train(config, splits, folder, device, deadline, on_epoch)
     except OSError as error:
         raise InputError(f"cannot write the run to {folder} ({error.strerror}): free space or make it writable; what was finished before is safe") from error
     return Run(config, folder, files.read_json(folder / "record.json"))
@@ -182,8 +199,8 @@ def _lock(folder: Path) -> FileLock:
         return lock.acquire()
 
 
-def _train(config: Config, folder: Path, device: str, root, deadline, on_epoch) -> None:
-    splits, checkpoint = data.load(config.dataset, root), folder / "checkpoint.safetensors"
+def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadline, on_epoch) -> None:
+    checkpoint = folder / "checkpoint.safetensors"
     trained = train(config, splits, device, checkpoint, deadline, on_epoch)
     files.write_tensors(folder / "weights.safetensors", trained.model.state_dict())
     files.write_json(folder / "record.json", record(config, splits, trained, device))

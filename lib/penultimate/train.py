@@ -91,8 +91,12 @@ class Trainer:
     def __init__(self, config, splits: Splits, device: str):
         self.config, self.device = config, usable(device)
         train = training_set(config, splits)
-        self.batches = math.ceil(len(train) / config.batch)
-        model = build(config.network, config.width, config.dim, len(splits.classes), *channel_statistics(train.images), config.seed)
+        self.batches = len(train) // config.batch + (len(train) % config.batch > 1)  # BatchNorm cannot take a last batch of one image
+        if not self.batches:
+            raise InputError(f"{len(train)} training image(s) make no batch: at least two are needed")
+        mean, std = channel_statistics(train.images)
+        std = torch.where(std > 0, std, 1.0)  # a channel that is constant in all images
+        model = build(config.network, config.width, config.dim, len(splits.classes), mean, std, config.seed)
         self.model = model.to(self.device)
         names = ("delta_v", "delta_d", "compact", "noisy", "margin", "reg", "tracking")
         self.loss = DiscriminativeLoss(
@@ -117,7 +121,8 @@ class Trainer:
         step_loss, names, sums = METHODS[config.method], [], 0
         self.model.train()
         first_bad = torch.full((), self.batches, device=self.device)
-        for step, rows in enumerate(torch.randperm(len(self.train), generator=order, device=self.device).split(config.batch)):
+        batches = torch.randperm(len(self.train), generator=order, device=self.device).split(config.batch)
+        for step, rows in enumerate(batches[: self.batches]):
             self.optimizer.param_groups[0]["lr"] = learning_rate(config, epoch * self.batches + step, self.batches)
             clean, noisy = views(config, self.train.images[rows], cropping, noise)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -128,10 +133,11 @@ class Trainer:
             names, values = list(terms), torch.stack(list(terms.values())).detach().float()
             first_bad = torch.where(values.isfinite().all(), first_bad, first_bad.clamp(max=step))
             sums = sums + values
+        kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "nothing was kept yet"
         if int(first_bad) < self.batches:
-            raise FloatingPointError(
-                f"{config.name}: the loss is not finite at epoch {epoch + 1}, step {int(first_bad) + 1}: lower lr ({config.lr}); the checkpoint of epoch {epoch} is kept"
-            )
+            raise FloatingPointError(f"{config.name}: the loss is not finite at epoch {epoch + 1}, step {int(first_bad) + 1}: lower lr ({config.lr}); {kept}")
+        if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
+            raise FloatingPointError(f"{config.name}: weights are not finite after epoch {epoch + 1}: lower lr ({config.lr}); {kept}")
         row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= dict(zip(names, (sums / self.batches).tolist(), strict=True)) | self._watch()
         self.history.append(row | {"seconds": time.perf_counter() - started})
