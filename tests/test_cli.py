@@ -124,7 +124,11 @@ def test_bad_input_from_a_shell(command):
 
 def test_files_that_cannot_be_used(here, tmp_path):
     (tmp_path / "cut.npz").write_bytes(npz(tmp_path / "whole.npz").read_bytes()[:200])
-    for name, message in (("absent.npz", "does not exist"), ("cut.npz", "damaged"), (npz(tmp_path / "labels.npz", (-1, 3)).name, "labels run from -1")):
+    for name, message in (
+        ("absent.npz", "does not exist"),
+        ("cut.npz", "damaged"),
+        (npz(tmp_path / "labels.npz", (-1, 3)).name, "labels run from -1"),
+    ):
         code, _ = here("train", "--dataset", tmp_path / name, "--methods", "normal")
         assert message in code and name.removesuffix(".npz") in code and "\n" not in code
 
@@ -139,7 +143,9 @@ def test_a_store_that_cannot_be_written(cache, tmp_path):
 
 def test_the_library_runs_headless():
     """Up to records nothing is imported that a bare machine with PyTorch lacks."""
-    forbidden = "plotly, umap, ipywidgets, IPython, jupyterlab, papermill, kaleido, matplotlib".split(", ")
+    forbidden = ["plotly", "umap", "ipywidgets", "IPython", "jupyterlab", "papermill", "kaleido", "matplotlib"]
     program = f"import sys; from penultimate import cli, jobs, records, runs; print([m for m in {forbidden} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(HOME / "lib")}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(HOME / "lib")}, capture_output=True, text=True
+    )
     assert done.stdout.strip() == "[]", done.stderr

@@ -148,7 +148,10 @@ def test_an_npz_with_pickled_objects_is_refused(keras_npz):
         (dict(y_train=np.zeros(59, int)), "60 images in x_train but 59 labels in y_train"),
         (dict(y_train=np.arange(60) % 3 - 1), "train labels run from -1 to 1, expected 0 to 1"),
         (dict(y_test=np.arange(12)), "test labels run from 0 to 11, expected 0 to 2"),
-        (dict(y_train=np.array([0] * 59 + [1]), y_test=np.zeros(12, int)), "60 training images of 2 classes, 1 in the smallest, leave none for validation"),
+        (
+            dict(y_train=np.array([0] * 59 + [1]), y_test=np.zeros(12, int)),
+            "60 training images of 2 classes, 1 in the smallest, leave none for validation",
+        ),
         (dict(x_test=np.zeros((12, 4, 4, 3), np.uint8)), r"train images are \(3, 5, 4\), test images \(3, 4, 4\)"),
         (dict(x_train=np.zeros((0, 5, 4, 3), np.uint8), y_train=np.zeros(0, int)), "x_train has no images"),
         (dict(x_train=np.zeros((20, 5, 4, 3), np.uint8), y_train=np.arange(20) % 3), "give at least 2 for each class and 30 in all"),

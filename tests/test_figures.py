@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from penultimate import figures, records
+from penultimate import figures, planes, records
 
 ROWS = records.headline(None, "digits", "digits")
 
@@ -32,7 +32,7 @@ def test_gains_are_the_paired_differences():
 def test_plane_draws_each_boundary_where_it_decides_and_its_band_delta_d_wide():
     weight, bias, delta_d = np.array([[1.0, 0.3], [-1.0, 0.5], [0.0, -1.0]]), np.array([0.0, 0.0, 0.4]), 0.7
     features = np.array([[3.0, 1.0], [-2.5, 2.0], [0.0, -3.0]])
-    figure = figures.plane(features, np.arange(3), weight, bias, features, 0.5, delta_d, "")
+    figure = planes.plane(features, np.arange(3), weight, bias, features, 0.5, delta_d, "")
     lines = [trace for trace in figure.data if trace.name == "decision boundary"]
     bands = [trace for trace in figure.data if trace.legendgroup == "band"]
     for line, band, (c, j) in zip(lines, bands, [(1, 0), (2, 0), (2, 1)], strict=True):

@@ -16,7 +16,7 @@ def expected_backbone(channels, widths, blocks):
     """Convolutions without bias, k*k*in*out weights; two parameters per channel of every BatchNorm."""
     conv_bn = lambda k, i, o: k * k * i * o + 2 * o  # noqa: E731
     total, entering = conv_bn(3, channels, widths[0]), widths[0]
-    for stage, width in enumerate(widths):
+    for width in widths:
         for _ in range(blocks):
             total += conv_bn(3, entering, width) + conv_bn(3, width, width)
             total += conv_bn(1, entering, width) if entering != width else 0

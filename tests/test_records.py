@@ -32,7 +32,9 @@ def test_on_digits_both_and_proposed_beat_normal_at_the_training_noise(method):
 
 
 def test_differences_are_paired_by_seed():
-    own, base = (DIGITS[(DIGITS.method == m) & (DIGITS.level == 0.3)].sort_values("seed").accuracy.to_numpy() for m in ("proposed", "normal"))
+    own, base = (
+        DIGITS[(DIGITS.method == m) & (DIGITS.level == 0.3)].sort_values("seed").accuracy.to_numpy() for m in ("proposed", "normal")
+    )
     low = np.mean(own - base) - 2.7764451 * np.std(own - base, ddof=1) / np.sqrt(5)  # t quantile, 4 degrees of freedom
     assert records.differences(DIGITS).set_index(["method", "level"]).loc[("proposed", 0.3)].low == pytest.approx(low)
 

@@ -1,7 +1,7 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-data, noise, model, centroids, losses, methods, train, runs, evaluate, geometry, records, figures, report, cli.
+data, noise, model, centroids, losses, methods, train, evaluate, geometry, configs, runs, records, jobs, figures, report, cli.
 """
 
 

@@ -82,7 +82,10 @@ def with_config_fields(command):
     further = [f.name for f in dataclasses.fields(Config) if f.name not in ("dataset", "preset", "method", "seed")]
     option = typer.Option(help="[default: the preset's]", rich_help_panel="Fields of Config", show_default=False)
     kinds = {name: str if hints[name] not in (int, float, bool) else hints[name] for name in further}
-    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kinds[name] | None, option]) for name in further]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kinds[name] | None, option])
+        for name in further
+    ]
 
     def run(**given):
         fields = {name: given.pop(name) for name in further if given.get(name) is not None or given.pop(name, None)}
@@ -183,7 +186,7 @@ def report_command(
     records: Annotated[Path | None, typer.Option(help="folder of records  [default: the committed data/records]")] = None,
     dataset: Dataset = "digits", preset: Preset = "digits",
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("report.html"),
-    publish: Annotated[bool, typer.Option("--publish", help="instead renew README's tables and figures/ from the committed records")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="renew README's tables and figures/ from the committed records")] = False,
 ):  # fmt: skip
     """One self-contained page from records, nothing trained.
 

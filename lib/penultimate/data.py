@@ -103,9 +103,7 @@ def _split(name, train: Split, test: Split, classes, provenance) -> Splits:
             f"{name}: {len(train)} training images of {len(classes)} classes, {fewest} in the smallest, leave none for validation: "
             f"give at least 2 for each class and {len(classes) * round(1 / VALIDATION_SHARE)} in all"
         )
-    kept, held_out = train_test_split(
-        np.arange(len(train)), test_size=VALIDATION_SHARE, stratify=train.labels, random_state=SPLIT_SEED
-    )
+    kept, held_out = train_test_split(np.arange(len(train)), test_size=VALIDATION_SHARE, stratify=train.labels, random_state=SPLIT_SEED)
     return Splits(name, train[np.sort(kept)], train[np.sort(held_out)], test, tuple(classes), provenance)
 
 
@@ -200,9 +198,13 @@ def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split
         halves.append(_tensors(images, labels, exact))
     train, test = halves
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(f"{path}: train images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])}; make them the same size")
+        raise InputError(
+            f"{path}: train images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])}; make them the same size"
+        )
     classes = classes or tuple(str(c) for c in range(int(train.labels.max()) + 1))
-    exact = ", ".join(f"{int(half.exact.sum()):,} of {len(half):,} {part} images" for half, part in zip(halves, ("train", "test"), strict=True))
+    exact = ", ".join(
+        f"{int(half.exact.sum()):,} of {len(half):,} {part} images" for half, part in zip(halves, ("train", "test"), strict=True)
+    )
     return _split(name, train, test, classes, f"{path.name}; byte-exact: {exact}, the others re-encoded")
 
 

@@ -109,5 +109,7 @@ def image_interval(correct: np.ndarray, baseline: np.ndarray | None = None, conf
     mean = float(per_image.mean())
     if np.ptp(per_image) == 0:  # nothing to resample
         return mean, mean, mean
-    found = stats.bootstrap((per_image,), np.mean, confidence_level=confidence, n_resamples=2000, batch=50, method="percentile", rng=np.random.default_rng(0))
+    found = stats.bootstrap(
+        (per_image,), np.mean, confidence_level=confidence, n_resamples=2000, batch=50, method="percentile", rng=np.random.default_rng(0)
+    )
     return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)

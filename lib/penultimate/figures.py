@@ -14,10 +14,9 @@ from .records import differences, level_name, summary
 # Okabe and Ito's colours, told apart by most colour-blind readers; markers and dashes say the same again.
 STYLE = {
     "normal": ("#000000", "circle", "solid"), "noisy": ("#E69F00", "diamond", "dot"), "both": ("#0072B2", "square", "solid"),
-    "stability": ("#009E73", "triangle-up", "dash"), "discriminative": ("#CC79A7", "cross", "dot"), "proposed": ("#D55E00", "star", "solid"),
+    "stability": ("#009E73", "triangle-up", "dash"), "discriminative": ("#CC79A7", "cross", "dot"),
+    "proposed": ("#D55E00", "star", "solid"),
 }  # fmt: skip
-CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73")
-CLASS_MARKERS = ("circle", "square", "diamond")
 WIDTH, HEIGHT = 960, 480
 
 TEMPLATE = go.layout.Template(
@@ -31,7 +30,7 @@ TEMPLATE = go.layout.Template(
 )  # fmt: skip
 
 
-def _figure(title: str, **layout) -> go.Figure:
+def blank(title: str, **layout) -> go.Figure:
     return go.Figure(layout=dict(template=TEMPLATE, title=title, width=WIDTH, height=HEIGHT) | layout)
 
 
@@ -41,17 +40,31 @@ def _faint(colour: str, opacity: float) -> str:
 
 
 def _level_axis(levels) -> dict:
-    return dict(title="standard deviation of the noise, in pixel units of [0,1] (and in grey levels of 255)", tickvals=list(levels), ticktext=[level_name(level).replace(" ", "<br>") for level in levels])
+    return dict(
+        title="standard deviation of the noise, in pixel units of [0,1] (and in grey levels of 255)",
+        tickvals=list(levels),
+        ticktext=[level_name(level).replace(" ", "<br>") for level in levels],
+    )
 
 
 def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian noise", trained_at: float | None = None) -> go.Figure:
     """Mean accuracy of each method against the noise level, with the 95 % interval as a band. rows: `records.headline`."""
-    figure, reduced = _figure(title), summary(rows)
+    figure, reduced = blank(title), summary(rows)
     for method, own in reduced.groupby("method", sort=False):
         colour, marker, dash = STYLE[method]
         if own.low.notna().all():
             edge = [*own.level, *own.level[::-1]], [*(100 * own.high), *(100 * own.low[::-1])]
-            figure.add_scatter(x=edge[0], y=edge[1], mode="lines", fill="toself", fillcolor=_faint(colour, 0.15), line_width=0, hoverinfo="skip", showlegend=False, legendgroup=method)
+            figure.add_scatter(
+                x=edge[0],
+                y=edge[1],
+                mode="lines",
+                fill="toself",
+                fillcolor=_faint(colour, 0.15),
+                line_width=0,
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=method,
+            )
         figure.add_scatter(
             x=own.level, y=100 * own["mean"], name=method, legendgroup=method, mode="lines+markers",
             line=dict(color=colour, dash=dash, width=2.5), marker=dict(symbol=marker, size=11, line=dict(width=1, color="white")),
@@ -65,18 +78,29 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
 def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to normal training") -> go.Figure:
     """Each method's paired difference to `normal`, in points, with its 95 % interval, one panel for each level."""
     reduced = differences(rows)
-    figure = make_subplots(1, len(levels), shared_yaxes=True, subplot_titles=[level_name(level) for level in levels], horizontal_spacing=0.06)
+    figure = make_subplots(
+        1, len(levels), shared_yaxes=True, subplot_titles=[level_name(level) for level in levels], horizontal_spacing=0.06
+    )
     for column, level in enumerate(levels, 1):
         for own in reduced[np.isclose(reduced.level, level)].iloc[::-1].itertuples():
             colour, marker, _ = STYLE[own.method]
-            error = dict(type="data", symmetric=False, array=[100 * (own.high - own.mean)], arrayminus=[100 * (own.mean - own.low)], thickness=2.5, width=6)
+            error = dict(
+                type="data",
+                symmetric=False,
+                array=[100 * (own.high - own.mean)],
+                arrayminus=[100 * (own.mean - own.low)],
+                thickness=2.5,
+                width=6,
+            )
             figure.add_scatter(
-                x=[100 * own.mean], y=[own.method], error_x=error, mode="markers", marker=dict(color=colour, symbol=marker, size=12), row=1, col=column,
-                hovertemplate=f"{own.method}: %{{x:+.1f}} points<extra></extra>",
+                x=[100 * own.mean], y=[own.method], error_x=error, mode="markers", marker=dict(color=colour, symbol=marker, size=12),
+                row=1, col=column, hovertemplate=f"{own.method}: %{{x:+.1f}} points<extra></extra>",
             )  # fmt: skip
         figure.add_vline(0, line=dict(color="#888888", width=2), row=1, col=column)
         figure.update_xaxes(title="points", rangemode="tozero", row=1, col=column)
-    return figure.update_layout(template=TEMPLATE, title=title, showlegend=False, margin=dict(l=120, t=100), width=WIDTH, height=HEIGHT - 60)
+    return figure.update_layout(
+        template=TEMPLATE, title=title, showlegend=False, margin=dict(l=120, t=100), width=WIDTH, height=HEIGHT - 60
+    )
 
 
 def training_curves(histories: dict[str, list[dict]], columns: dict[str, str], title: str) -> go.Figure:
@@ -103,10 +127,18 @@ def training_curves(histories: dict[str, list[dict]], columns: dict[str, str], t
 
 def radius_and_margin(geometry: pd.DataFrame, title: str = "What the loss does to the penultimate layer") -> go.Figure:
     """Class radius against margin, one mark per run, both in units of the feature space. geometry: `records.geometry`."""
-    figure = _figure(title, xaxis_title="class radius (mean distance to the own centroid)", yaxis_title="margin (centroid to nearest boundary)")
+    figure = blank(
+        title, xaxis_title="class radius (mean distance to the own centroid)", yaxis_title="margin (centroid to nearest boundary)"
+    )
     for method, own in geometry.groupby("method", sort=False):
         colour, marker, _ = STYLE[method]
-        figure.add_scatter(x=own.radius, y=own.margin, name=method, mode="markers", marker=dict(color=colour, symbol=marker, size=13, line=dict(width=1, color="white")))
+        figure.add_scatter(
+            x=own.radius,
+            y=own.margin,
+            name=method,
+            mode="markers",
+            marker=dict(color=colour, symbol=marker, size=13, line=dict(width=1, color="white")),
+        )
     figure.update_xaxes(rangemode="tozero")
     return figure.update_yaxes(rangemode="tozero")
 
@@ -118,67 +150,39 @@ def noise_strip(images: np.ndarray, levels, verdicts: dict[str, np.ndarray], lab
     """
     count, n, height, width = images.shape
     pitch, room = 1.35 * width, 0.5 * height  # between columns; below each image, for the predictions
-    figure = _figure(title, width=WIDTH, height=130 + 172 * n)
+    figure = blank(title, width=WIDTH, height=130 + 172 * n)
     for row in range(n):
         for column in range(count):
             x, y = column * pitch, -row * (height + room)
-            figure.add_heatmap(z=images[column, row], x0=x, y0=y, dx=1, dy=-1, colorscale="gray", zmin=0, zmax=1, showscale=False, hoverinfo="skip")
+            figure.add_heatmap(
+                z=images[column, row], x0=x, y0=y, dx=1, dy=-1, colorscale="gray", zmin=0, zmax=1, showscale=False, hoverinfo="skip"
+            )
             said = []
             for method, predicted in verdicts.items():
-                right = predicted[column, row] == labels[row]
-                said.append(f"<span style='color:{'#222222' if right else '#C00000'}'>{method} {'' if right else '✗ '}{predicted[column, row]}</span>")
-            figure.add_annotation(x=x + width / 2 - 0.5, y=y - height + 0.3, text="<br>".join(said), showarrow=False, yanchor="top", font_size=12)
+                colour, mark = ("#222222", "") if predicted[column, row] == labels[row] else ("#C00000", "✗ ")
+                said.append(f"<span style='color:{colour}'>{method} {mark}{predicted[column, row]}</span>")
+            figure.add_annotation(
+                x=x + width / 2 - 0.5, y=y - height + 0.3, text="<br>".join(said), showarrow=False, yanchor="top", font_size=12
+            )
     for column, level in enumerate(levels):
-        figure.add_annotation(x=column * pitch + width / 2 - 0.5, y=1.2, text=level_name(level).replace(" ", "<br>"), showarrow=False, yanchor="bottom", font_size=13)
+        figure.add_annotation(
+            x=column * pitch + width / 2 - 0.5,
+            y=1.2,
+            text=level_name(level).replace(" ", "<br>"),
+            showarrow=False,
+            yanchor="bottom",
+            font_size=13,
+        )
     hidden = dict(visible=False)
     return figure.update_layout(xaxis=hidden, yaxis=hidden | dict(scaleanchor="x"), margin=dict(l=20, r=20, t=70, b=10))
 
 
-def _boundary(figure: go.Figure, weight, bias, c: int, j: int, delta_d: float, reach: float) -> None:
-    """The line z_c = z_j with its band, solid where it decides (no third class lies above it), dotted where it does not."""
-    apart = weight[c] - weight[j]
-    normal = apart / np.linalg.norm(apart)
-    along = np.array([-normal[1], normal[0]])
-    line = (bias[j] - bias[c]) / np.linalg.norm(apart) * normal + np.linspace(-reach, reach, 2001)[:, None] * along
-    logits = line @ weight.T + bias
-    decides = logits[:, c] >= logits.max(1) - 1e-4 * np.abs(logits).max()
-    first = dict(showlegend=(c, j) == (1, 0), hoverinfo="skip", mode="lines")
-    inner = line[decides]
-    if len(inner):
-        band = np.concatenate([inner + delta_d * normal, inner[::-1] - delta_d * normal])
-        figure.add_scatter(x=band[:, 0], y=band[:, 1], fill="toself", fillcolor="rgba(120,120,120,0.15)", line_width=0, name="within δ<sub>d</sub> of a boundary", legendgroup="band", **first)
-    for mask, stroke, name in ((decides, dict(color="#555555", width=2.5), "decision boundary"), (~decides, dict(color="#AAAAAA", width=1, dash="dot"), "its extension")):
-        shown = np.where(mask[:, None], line, np.nan)
-        figure.add_scatter(x=shown[:, 0], y=shown[:, 1], line=stroke, name=name, legendgroup=name, **first)
-
-
-def plane(features, labels, weight, bias, centroids, delta_v: float, delta_d: float, title: str, arrows=()) -> go.Figure:
-    """A feature plane (d = 2) with what the losses see: points, centroids, circles of radius delta_v, and for each pair of
-    classes the boundary with the band within delta_d of it, which their centroids must leave.
-
-    features (N,2), labels (N,), weight (C,2), bias (C,), centroids (C,2). arrows: (start, step) pairs of 2-vectors to draw.
-    """
-    reach = 1.15 * float(np.abs(np.concatenate([features, centroids])).max() + delta_v)
-    figure = _figure(title, width=760, height=640)
-    for c in range(len(weight)):
-        for j in range(c):
-            _boundary(figure, weight, bias, c, j, delta_d, 4 * reach)
-    angle = np.linspace(0, 2 * np.pi, 100)
-    for c, centroid in enumerate(centroids):
-        colour, own = CLASS_COLOURS[c], features[labels == c]
-        figure.add_scatter(x=own[:, 0], y=own[:, 1], mode="markers", name=f"class {c}", marker=dict(color=colour, symbol=CLASS_MARKERS[c], size=9, line=dict(width=1, color="white")))
-        figure.add_scatter(x=centroid[0] + delta_v * np.cos(angle), y=centroid[1] + delta_v * np.sin(angle), mode="lines", line=dict(color=colour, dash="dash"), showlegend=False, hoverinfo="skip")
-        figure.add_scatter(x=[centroid[0]], y=[centroid[1]], mode="markers", marker=dict(color=colour, symbol="x", size=15, line=dict(width=2, color="white")), name=f"centroid {c}", showlegend=False)
-    for start, step in arrows:
-        figure.add_annotation(x=start[0] + step[0], y=start[1] + step[1], ax=start[0], ay=start[1], xref="x", yref="y", axref="x", ayref="y", text="", showarrow=True, arrowhead=3, arrowwidth=2, arrowcolor="#C00000")
-    axis = dict(range=[-reach, reach], constrain="domain")
-    return figure.update_layout(xaxis=axis | dict(title="feature 1"), yaxis=axis | dict(title="feature 2", scaleanchor="x"))
-
-
 def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: str) -> go.Figure:
     """Named lines over a common x."""
-    figure = _figure(title, xaxis_title=x_title, yaxis_title=y_title)
-    for (name, values), colour, dash in zip(lines.items(), ("#D55E00", "#0072B2", "#009E73", "#000000"), ("solid", "dash", "dot", "dashdot"), strict=False):
+    figure = blank(title, xaxis_title=x_title, yaxis_title=y_title)
+    for (name, values), colour, dash in zip(
+        lines.items(), ("#D55E00", "#0072B2", "#009E73", "#000000"), ("solid", "dash", "dot", "dashdot"), strict=False
+    ):
         figure.add_scatter(x=x, y=values, name=name, mode="lines", line=dict(color=colour, dash=dash, width=2.5))
     return figure
 
@@ -207,4 +211,4 @@ def show(*figures: go.Figure) -> None:
         for figure, path in zip(figures, paths, strict=True):
             display(Image(path.read_bytes(), width=figure.layout.width) if drawn else figure)
     if not drawn:
-        print("No Chrome or Chromium found: the figures above are interactive and need a running JupyterLab. With one installed they are pictures.")
+        print("No Chrome or Chromium found: the figures above need a running JupyterLab. With one installed they are pictures.")

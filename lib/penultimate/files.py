@@ -25,7 +25,9 @@ def write(path: Path, content: bytes) -> None:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}): free space or make it writable and call again; what was finished before is safe") from error
+        raise InputError(
+            f"cannot write {path} ({error.strerror}): free space or make it writable and call again; what was finished before is safe"
+        ) from error
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)

@@ -43,14 +43,19 @@ class Progress:
         self.runs.update(1)
         if self.lines or stopped_by:
             outcome = "trained" if stopped_by is None else "out of time" if isinstance(stopped_by, OutOfTime) else "failed"
-            self.runs.write(f"[{self.done}/{self.runs.total}] {config.name}: {outcome}" + (f" ({str(stopped_by).removeprefix(f'{config.name}: ')})" if stopped_by else ""))
+            self.runs.write(
+                f"[{self.done}/{self.runs.total}] {config.name}: {outcome}"
+                + (f" ({str(stopped_by).removeprefix(f'{config.name}: ')})" if stopped_by else "")
+            )
 
     def close(self) -> None:
         self.epochs.close()
         self.runs.close()
 
 
-def train_all(configs: list[Config], device: str = "cpu", root=None, store: Path | None = None, budget: float | None = None, jobs: int = 1) -> list[Run]:
+def train_all(
+    configs: list[Config], device: str = "cpu", root=None, store: Path | None = None, budget: float | None = None, jobs: int = 1
+) -> list[Run]:
     """Load or train every configuration and return the runs that are finished, in the order asked for.
 
     budget: seconds after which no further epoch is begun; what is left is printed, and the next call goes on from there.
@@ -67,7 +72,11 @@ def train_all(configs: list[Config], device: str = "cpu", root=None, store: Path
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
     if left:
         print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {', '.join(left)}")
-    failed = [f"{c.name}: {str(outcome).removeprefix(f'{c.name}: ')}" for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)]
+    failed = [
+        f"{c.name}: {str(outcome).removeprefix(f'{c.name}: ')}"
+        for c, outcome in outcomes.items()
+        if outcome and not isinstance(outcome, OutOfTime)
+    ]
     if failed:
         raise InputError(f"{len(failed)} of {len(configs)} runs failed, the others are stored; " + "; ".join(failed))
     return [load_or_train(c, store=store) for c in configs if not outcomes.get(c)]

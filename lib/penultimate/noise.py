@@ -48,13 +48,18 @@ def occlusion(images: Tensor, level: float, generator=None) -> Tensor:
     height, width = images.shape[2:]
     side = round(level * min(height, width))
     if level and not 1 <= side < min(height, width):
-        raise InputError(f"occlusion level {level} makes patches of {side} px in a {height}x{width} image: choose a share that gives 1 to {min(height, width) - 1} px")
+        raise InputError(
+            f"occlusion level {level} makes patches of {side} px in a {height}x{width} image: it must be 1 to {min(height, width) - 1} px"
+        )
     covered = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
     for _ in range(OCCLUDING_PATCHES):
         inside = [
             (at >= start) & (at < start + side)
             for at, start in (
-                (torch.arange(size, device=images.device), torch.randint(0, size - side + 1, (len(images), 1), device=images.device, generator=generator))
+                (
+                    torch.arange(size, device=images.device),
+                    torch.randint(0, size - side + 1, (len(images), 1), device=images.device, generator=generator),
+                )
                 for size in (height, width)
             )
         ]

@@ -26,7 +26,10 @@ def read(folder: str | Path | None = None, dataset: str | None = None, preset: s
     if missing:
         raise InputError(f"{folder}: a record has only {', '.join(missing[0])}; expected config, environment, data and metrics")
     wanted = [r for r in found if dataset in (None, r["config"]["dataset"]) and preset in (None, r["config"]["preset"])]
-    return sorted(wanted, key=lambda r: (r["config"]["dataset"], r["config"]["preset"], list(METHODS).index(r["config"]["method"]), r["config"]["seed"]))
+    return sorted(
+        wanted,
+        key=lambda r: (r["config"]["dataset"], r["config"]["preset"], list(METHODS).index(r["config"]["method"]), r["config"]["seed"]),
+    )
 
 
 def changed(config: dict) -> str:
@@ -37,7 +40,11 @@ def changed(config: dict) -> str:
     """
     plain = Config(**{key: config[key] for key in KEYS})
     differing = ((name, config[name]) for name in plain.__dataclass_fields__ if name in config and name not in KEYS)
-    return ", ".join(f"{name}={value}" for name, value in differing if value != getattr(plain, name) and value != list(np.atleast_1d(getattr(plain, name))))
+    return ", ".join(
+        f"{name}={value}"
+        for name, value in differing
+        if value != getattr(plain, name) and value != list(np.atleast_1d(getattr(plain, name)))
+    )
 
 
 def collect(records: list[dict], folder: Path) -> None:
@@ -47,7 +54,7 @@ def collect(records: list[dict], folder: Path) -> None:
 
 
 def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
-    """One row per run, checkpoint and level: KEYS, changed, checkpoint, level (deviation), accuracy (mean over draws), correct (draws, N)."""
+    """One row per run, checkpoint and level: KEYS, changed, checkpoint, level, accuracy (mean over draws), correct (draws, N)."""
     rows = []
     for record in found:
         run = {key: record["config"][key] for key in KEYS} | {"changed": changed(record["config"])}
@@ -150,7 +157,9 @@ def caption(found: list[dict]) -> str:
     if not found:
         raise InputError("no records of this data set and preset: train it first (python -m penultimate train --help)")
     seeds, first = {r["config"]["seed"] for r in found}, found[0]
-    devices = ", ".join(sorted({f"{r['environment']['device']}, {r['environment']['threads']} thread(s), torch {r['environment']['torch']}" for r in found}))
+    devices = ", ".join(
+        sorted({f"{r['environment']['device']}, {r['environment']['threads']} thread(s), torch {r['environment']['torch']}" for r in found})
+    )
     sizes, draws = first["data"]["images"], len(first["metrics"]["last"]["gaussian"]["accuracy"][0])
     interval = "95 % t intervals over seeds" if len(seeds) > 1 else "95 % bootstrap intervals over test images"
     return (
@@ -171,5 +180,9 @@ def markdown(folder: str | Path | None, dataset: str, preset: str) -> str:
 
 
 def _pipes(shown: pd.DataFrame) -> str:
-    lines = [["method", *shown.columns], ["---"] + ["---:"] * len(shown.columns), *([name, *row] for name, row in zip(shown.index, shown.to_numpy(), strict=True))]
+    lines = [
+        ["method", *shown.columns],
+        ["---"] + ["---:"] * len(shown.columns),
+        *([name, *row] for name, row in zip(shown.index, shown.to_numpy(), strict=True)),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -19,7 +19,8 @@ SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # REA
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>penultimate: {{ dataset }}</title>
 <style>body{font:16px/1.5 "Open Sans",Helvetica,Arial,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0;font-size:14px}td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weight:bold;padding:.4em 0}.note{color:#555;font-size:14px}</style>
+th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weight:bold;padding:.4em 0}
+.note{color:#555;font-size:14px}</style>
 <h1>Does a tight penultimate layer make a classifier robust to noise?</h1>
 <p>Six ways of training on {{ dataset }} (preset {{ preset }}), after arXiv 2405.18499. Accuracies are on the test split.</p>
 {% for study in studies %}<h2>{{ study.title }}</h2><p class="note">{{ study.caption }}</p>
@@ -37,7 +38,9 @@ def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
     return {
         f"{dataset}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
         f"{dataset}-gains": figures.gains(rows, [0.0, nearest], f"Difference to normal training, paired ({on})"),
-        f"{dataset}-geometry": figures.radius_and_margin(records.geometry(found), f"Radius and margin of the classes ({dataset}, one mark per run)"),
+        f"{dataset}-geometry": figures.radius_and_margin(
+            records.geometry(found), f"Radius and margin of the classes ({dataset}, one mark per run)"
+        ),
     }
 
 
@@ -48,11 +51,21 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
     sources = {"This study": folder} if folder else {}
     if records.read(None, dataset, preset):
         sources["The committed records"] = None
-    studies = [dict(title=title, caption=records.caption(records.read(f, dataset, preset)), tables=_tables(f, dataset, preset)) for title, f in sources.items()]
+    studies = [
+        dict(title=title, caption=records.caption(records.read(f, dataset, preset)), tables=_tables(f, dataset, preset))
+        for title, f in sources.items()
+    ]
     if not studies:
         raise InputError(f"no records of {dataset} with preset {preset}: train it first (python -m penultimate train --help)")
     if len(sources) == 2:
-        studies.insert(0, dict(title="Side by side", caption="Mean accuracy in per cent: this study / committed.", tables=[("", _beside(folder, dataset, preset))]))
+        studies.insert(
+            0,
+            dict(
+                title="Side by side",
+                caption="Mean accuracy in per cent: this study / committed.",
+                tables=[("", _beside(folder, dataset, preset))],
+            ),
+        )
     drawn = pictures(folder, dataset, preset).values()
     html = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(drawn)]
     files.write(out, Template(PAGE).render(dataset=dataset, preset=preset, studies=studies, pictures=html).encode())
@@ -98,10 +111,22 @@ def run_notebooks(out: Path, dataset: str, preset: str) -> None:
         wanted = json.loads(source.read_text(encoding="utf-8"))
         cell = next("".join(c["source"]) for c in wanted["cells"] if "parameters" in c["metadata"].get("tags", []))
         options = [word for name, value in given.items() if re.search(rf"^{name} =", cell, re.M) for word in ("-r", name, str(value))]
-        command = [sys.executable, "-m", "papermill", source.name, str(out.resolve() / "notebooks" / source.name), "--no-progress-bar", "-k", "python3", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "papermill",
+            source.name,
+            str(out.resolve() / "notebooks" / source.name),
+            "--no-progress-bar",
+            "-k",
+            "python3",
+            *options,
+        ]
         done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True)
         if done.returncode:
-            raise InputError(f"notebook {source.name} failed: {done.stderr.strip().splitlines()[-1]} (see {out / 'notebooks' / source.name})")
+            raise InputError(
+                f"notebook {source.name} failed: {done.stderr.strip().splitlines()[-1]} (see {out / 'notebooks' / source.name})"
+            )
         bar.write(f"executed {source.name}")
         bar.update()
 

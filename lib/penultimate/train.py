@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import InputError, files
 from .data import Split, Splits, augment, channel_statistics, to_unit
@@ -51,7 +51,9 @@ def usable(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): choose cpu, or install a build of PyTorch for it") from error
+        raise InputError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): choose cpu, or install a build of PyTorch for it"
+        ) from error
     return found
 
 
@@ -63,7 +65,9 @@ def learning_rate(config, step: int, steps_per_epoch: int) -> float:
     if config.schedule == "cosine":
         return config.lr * (1 + math.cos(math.pi * step / total)) / 2
     rise, last = 0.3 * total - 1, total - 1
-    start, end, share = (config.lr / 25, config.lr, step / rise) if step <= rise else (config.lr, config.lr / 25e4, (step - rise) / (last - rise))
+    start, end, share = (
+        (config.lr / 25, config.lr, step / rise) if step <= rise else (config.lr, config.lr / 25e4, (step - rise) / (last - rise))
+    )
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
@@ -135,7 +139,9 @@ class Trainer:
             sums = sums + values
         kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "nothing was kept yet"
         if int(first_bad) < self.batches:
-            raise FloatingPointError(f"{config.name}: the loss is not finite at epoch {epoch + 1}, step {int(first_bad) + 1}: lower lr ({config.lr}); {kept}")
+            raise FloatingPointError(
+                f"{config.name}: the loss is not finite at epoch {epoch + 1}, step {int(first_bad) + 1}: lower lr ({config.lr}); {kept}"
+            )
         if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
             raise FloatingPointError(f"{config.name}: weights are not finite after epoch {epoch + 1}: lower lr ({config.lr}); {kept}")
         row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
