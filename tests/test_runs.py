@@ -13,7 +13,8 @@ from penultimate import InputError, files, runs
 from penultimate.data import to_unit
 from penultimate.evaluate import unpack
 from penultimate.model import predict
-from penultimate.runs import DEFAULTS, PRESETS, Config, load_or_train
+from penultimate.configs import DEFAULTS
+from penultimate.runs import PRESETS, Config, load_or_train
 from penultimate.train import OutOfTime
 
 
