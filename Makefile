@@ -7,7 +7,7 @@ DEVICE ?= cpu
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 
-.PHONY: study test lab records figures notebooks lock clean
+.PHONY: .venv study test lab records figures notebooks lock clean
 .DEFAULT_GOAL := study
 
 study: .venv
@@ -20,11 +20,14 @@ lab: .venv
 	$(RUN) jupyter lab --ServerApp.root_dir=. notebooks/00_start_here.ipynb
 
 # Bytecode is compiled when first used: that halves the time to install.
-.venv: requirements.txt requirements-cuda.txt
+# The stamp is written last, so that an installation that was cut short is done again.
+.venv: .venv/installed
+.venv/installed: requirements.txt requirements-cuda.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --no-compile -r requirements.txt
 	.venv/bin/pip install --quiet --no-deps --no-build-isolation -e .
-	@touch .venv
+	@touch .venv/installed
 
 # For maintainers: renew what is committed.
 records: .venv

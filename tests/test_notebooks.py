@@ -90,6 +90,10 @@ def train(findings):
 
 def noise_sweep(findings):
     assert findings["tolerated"]["both"] > findings["tolerated"]["normal"]
+    assert findings["images"] == 450 and all(
+        0 < wrong < 450 for wrong in findings["misread"].values()
+    )  # two epochs: neither perfect nor nothing
+    assert len(findings["others"]) == 5 and all(0 < row["proposed"] < 1 for row in findings["others"])
     assert len(findings["gain_cifar10"]) >= 2 * 5
 
 

@@ -10,10 +10,11 @@ import torch
 from filelock import FileLock
 
 from penultimate import InputError, files, runs
+from penultimate.configs import DEFAULTS
 from penultimate.data import to_unit
 from penultimate.evaluate import unpack
+from penultimate.methods import METHODS
 from penultimate.model import predict
-from penultimate.configs import DEFAULTS
 from penultimate.runs import PRESETS, Config, load_or_train
 from penultimate.train import OutOfTime
 
@@ -26,8 +27,9 @@ def test_a_field_given_with_its_default_does_not_change_the_hash():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_presets_field_given_with_its_value_does_not_change_the_hash(preset):
-    assert Config(preset=preset, **PRESETS[preset]) == Config(preset=preset)
-    assert Config(preset=preset, **PRESETS[preset]).hash == Config(preset=preset).hash
+    plain = Config(preset=preset, method="normal")
+    assert Config(preset=preset, method="normal", **PRESETS[preset]) == plain
+    assert Config(preset=preset, method="normal", **PRESETS[preset]).hash == plain.hash
 
 
 def test_the_order_of_fields_does_not_change_the_hash():
@@ -270,11 +272,29 @@ def test_unknown_dataset_is_named(tiny, tmp_path):
         load_or_train(tiny(dataset="mnist"), store=tmp_path)
 
 
+def test_paper_has_every_switch_of_the_authors():
+    for method in METHODS:
+        config = Config(dataset="cifar10", preset="paper", method=method)
+        assert (config.crops, config.best_on_test, config.train_on_all, config.lr) == ("independent", True, True, 0.001)
+        assert config.bn == ("joint" if method == "both" else "separate")  # their `both` is one concatenated pass
+    assert (Config(dataset="cifar10", preset="paper").sigma, Config(dataset="svhn", preset="paper").sigma) == (0.06, 0.15)
+
+
+@pytest.mark.parametrize("preset", ["digits", "small", "tuned"])
+def test_the_other_presets_have_the_sound_switches(preset):
+    config = Config(dataset="cifar10", preset=preset)
+    assert (config.crops, config.bn, config.best_on_test, config.train_on_all) == ("shared", "joint", False, False)
+
+
+def test_a_preset_left_out_follows_the_data_set():
+    assert (Config().preset, Config(dataset="cifar10").preset) == ("digits", "small")
+
+
 def test_an_npz_of_ones_own_is_trained_and_its_rebuilt_images_told(tiny, keras_npz, tmp_path):
     path, _ = keras_npz(channels=3, train=120, exact_test=[True] * 8 + [False] * 4)
     run = load_or_train(tiny(dataset=str(path), images=0, epochs=1), store=tmp_path)
     gaussian = run.record["metrics"]["last"]["gaussian"]
-    assert run.record["data"]["exact_test"] == 8 and gaussian["levels"] == [round(n / 255, 6) for n in (0, 8, 16, 24, 32)]
+    assert run.record["data"]["exact_test"] == 8 and gaussian["levels"] == [round(n / 255, 6) for n in (0, 8, 16, 24, 32)] + [0.3]
     for accuracy, of_level in zip(gaussian["accuracy_exact"], unpack(gaussian["correct"]), strict=True):
         assert accuracy == pytest.approx(of_level[:, :8].mean(1).tolist(), abs=1e-6)
-    assert run.config.name.startswith("set-digits-proposed-s0-")
+    assert run.config.name.startswith("set-small-proposed-s0-")

@@ -12,17 +12,19 @@ import typer
 
 from . import InputError
 from .methods import METHODS
+from .noise import NOISES
 from .runs import PRESETS, Config, grid
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Dataset = Annotated[str, typer.Option(help="digits, cifar10, svhn, or the path of an .npz file in Keras layout")]
-Preset = Annotated[str, typer.Option(help=f"one of {', '.join(PRESETS)}")]
+Preset = Annotated[str | None, typer.Option(help=f"one of {', '.join(PRESETS)}  [default: digits for digits, small for others]")]
 Methods = Annotated[str, typer.Option(help=f"'all', or names joined by commas: {', '.join(METHODS)}")]
 Seeds = Annotated[str, typer.Option(help="a seed, a range 0-4, or a list 0,2,5")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets  [default: data/cache]")]
 Budget = Annotated[str | None, typer.Option(help="time to spend, as 90s, 9m or 2h; the next call goes on from there")]
+Perturbation = Annotated[str, typer.Option(help=f"one of {', '.join(NOISES)}, or several joined by +")]
 Jobs = Annotated[int, typer.Option(help="processes that share the cores")]
 
 
@@ -63,14 +65,20 @@ def methods_of(text: str) -> list[str]:
 
 
 def numbers_of(what: str, text: str) -> tuple[float, ...]:
-    """Numbers from text; a quotient such as 8/255 is a number too.
+    """Numbers from text; a quotient such as 8/255 is a number too, and a sum is a tuple (levels of a composition).
 
-    >>> numbers_of("levels", "0,0.5,51/255")
-    (0.0, 0.5, 0.2)
+    >>> numbers_of("levels", "0.5,51/255,0.3+0.1")
+    (0.5, 0.2, (0.3, 0.1))
     """
+
+    def number(part: str):
+        if "+" in part:
+            return tuple(map(number, part.split("+")))
+        over, _, under = part.partition("/")
+        return float(over) / float(under or 1)
+
     try:
-        parts = [part.partition("/") for part in text.split(",")]
-        return tuple(float(over) / float(under or 1) for over, _, under in parts)
+        return tuple(map(number, text.split(",")))
     except (ValueError, ZeroDivisionError):
         raise InputError(f"{what} {text!r}: give numbers joined by commas, such as 0,8/255,0.1") from None
 
@@ -80,17 +88,19 @@ def with_config_fields(command):
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     hints = typing.get_type_hints(Config)
     further = [f.name for f in dataclasses.fields(Config) if f.name not in ("dataset", "preset", "method", "seed")]
-    option = typer.Option(help="[default: the preset's]", rich_help_panel="Fields of Config", show_default=False)
-    kinds = {name: str if hints[name] not in (int, float, bool) else hints[name] for name in further}
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kinds[name] | None, option])
-        for name in further
-    ]
+    panel = "Fields of Config (left out: the preset's value)"
+    added = []
+    for field in (f for f in dataclasses.fields(Config) if f.name in further):
+        kind = hints[field.name] if hints[field.name] in (int, float, bool) else str
+        option = typer.Option(help=field.metadata["help"], rich_help_panel=panel, show_default=False)
+        added.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]))
 
     def run(**given):
         fields = {name: given.pop(name) for name in further if given.get(name) is not None or given.pop(name, None)}
         if "milestones" in fields:
-            fields["milestones"] = tuple(int(m) for m in numbers_of("milestones", fields["milestones"]))
+            fields["milestones"] = tuple(int(m) if m == int(m) else m for m in numbers_of("milestones", fields["milestones"]))
+        if given["dataset"].endswith(".npz"):  # a run is found by its configuration, from whatever folder
+            given["dataset"] = str(Path(given["dataset"]).resolve())
         return command(**given, **fields)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -102,7 +112,7 @@ def with_config_fields(command):
 @app.command()
 @with_config_fields
 def train(
-    dataset: Dataset = "digits", preset: Preset = "digits", methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
+    dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
     data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1,
     records: Annotated[Path | None, typer.Option(help="also put the finished runs' records in this folder")] = None, **fields,
 ):  # fmt: skip
@@ -126,10 +136,10 @@ def train(
 @app.command()
 @with_config_fields
 def sweep(
-    dataset: Dataset = "digits", preset: Preset = "digits", methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
+    dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
     data_root: DataRoot = None,
-    perturbation: Annotated[str, typer.Option(help="gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution")] = "gaussian",
-    levels: Annotated[str, typer.Option(help="levels in the perturbation's units, joined by commas; 8/255 is a number")] = "0,0.1,0.2,0.3",
+    perturbation: Perturbation = "gaussian",
+    levels: Annotated[str, typer.Option(help="in its units, joined by commas: 0,8/255,0.1; for several 0.3+0.1")] = "0,0.1,0.2,0.3",
     draws: Annotated[int, typer.Option(help="draws of the noise")] = 5,
     out: Annotated[Path | None, typer.Option(help="also write the table (one row a draw) to this .csv")] = None, **fields,
 ):  # fmt: skip
@@ -137,19 +147,31 @@ def sweep(
 
     Example: python -m penultimate sweep --methods normal,proposed --perturbation occlusion --levels 0,0.125,0.25
     """
+    import numpy as np
     import pandas as pd
 
-    from . import data, evaluate, files
+    from . import data, evaluate, files, noise
     from .jobs import train_all
+    from .records import cell
+    from .train import usable
 
     amounts, tables = numbers_of("levels", levels), []
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    test = data.load(dataset, data_root).test.to(device)
+    test = data.load(dataset, data_root).test.to(usable(device))
+    for amount in amounts:  # what cannot apply is said before anything is trained
+        noise.apply(perturbation, data.to_unit(test.images[:2]), amount) if amount else noise.check(
+            perturbation, data.to_unit(test.images[:2])
+        )
     for run in train_all(configs, device, data_root):
         table = evaluate.sweep(run.model.to(device), test.images, test.labels, perturbation, amounts, draws)
         tables.append(table.assign(method=run.config.method, seed=run.config.seed))
-    rows = pd.concat(tables)
-    typer.echo(rows.pivot_table(index="method", columns="level", values="accuracy", sort=False).mul(100).round(1).to_string())
+    rows = pd.concat(tables).assign(
+        level=lambda table: table.level.map(lambda level: "+".join(f"{part:.4g}" for part in np.atleast_1d(level)))
+    )
+    means = rows.groupby(["method", "level", "seed"], sort=False).accuracy.mean().groupby(["method", "level"], sort=False)
+    cells = means.apply(lambda own: cell(*evaluate.seed_interval(own)) if len(own) > 1 else f"{100 * own.iloc[0]:.1f}")
+    typer.echo(f"accuracy in per cent{', mean [95 % interval] over seeds' * (len(seeds_of(seeds)) > 1)}, by level of {perturbation}:")
+    typer.echo(cells.unstack(sort=False).to_string())
     if out:
         files.write(out, rows.to_csv(index=False).encode())
         typer.echo(f"wrote {out}")
@@ -157,8 +179,8 @@ def sweep(
 
 @app.command()
 def study(
-    dataset: Dataset = "digits", preset: Annotated[str | None, typer.Option(help="[default: digits for digits, small for others]")] = None,
-    methods: Methods = "all", seeds: Seeds = "0-4", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
+    dataset: Dataset = "digits", preset: Preset = None,
+    methods: Methods = "all", seeds: Seeds = "0-4", device: Device = "cpu", budget: Budget = None,
     jobs: Annotated[int, typer.Option(help="processes  [default: one for each core, one on cuda]")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/study]")] = None,
 ):  # fmt: skip
@@ -171,33 +193,37 @@ def study(
     from . import data, report
     from .jobs import train_all
 
-    preset = preset or ("digits" if dataset == "digits" else "small")
-    jobs = jobs or (1 if device != "cpu" else os.cpu_count() or 1)
+    if not {"normal", "both", "proposed"} <= set(methods_of(methods)):
+        raise InputError(f"methods {methods!r}: a study compares at least normal, both and proposed; train takes any of them")
+    dataset = str(Path(dataset).resolve()) if dataset.endswith(".npz") else dataset
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = jobs or (cores if device == "cpu" else 1)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset)
-    runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)
+    runs = train_all(configs, device, budget=seconds_of(budget), jobs=jobs)
     if len(runs) < len(configs):
         raise typer.Exit(0)  # the budget is used up, and train_all has said what is left
-    written = report.study(runs, out or data.CACHE / "study")
+    written = report.study(runs, out or data.CACHE / "study", device)
     typer.echo(f"wrote {written}")
 
 
 @app.command("report")
 def report_command(
     records: Annotated[Path | None, typer.Option(help="folder of records  [default: the committed data/records]")] = None,
-    dataset: Dataset = "digits", preset: Preset = "digits",
-    out: Annotated[Path, typer.Option(help="the page to write")] = Path("report.html"),
+    dataset: Dataset = "digits", preset: Preset = None,
+    out: Annotated[Path | None, typer.Option(help="the page to write  [default: data/cache/report.html]")] = None,
     publish: Annotated[bool, typer.Option("--publish", help="renew README's tables and figures/ from the committed records")] = False,
 ):  # fmt: skip
     """One self-contained page from records, nothing trained.
 
-    Example: python -m penultimate report --out report.html
+    Example: python -m penultimate report --dataset digits
     """
-    from . import report
+    from . import data, report
 
     if publish:
         report.publish()
     else:
-        report.page(out, records, dataset, preset)
+        out = out or data.CACHE / "report.html"
+        report.page(out, records, dataset, Config(dataset=dataset, preset=preset).preset)
         typer.echo(f"wrote {out}")
 
 

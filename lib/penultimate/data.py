@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from . import InputError
 
 HOME = Path(__file__).resolve().parents[2]  # the project's folder: committed records and figures are under it
-CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache")  # data sets, runs, studies: never committed
+CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache").resolve()  # data sets, runs, studies: never committed
 SPLIT_SEED = 0
 VALIDATION_SHARE = 0.1
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -147,7 +148,7 @@ def _download(kind: str, root: Path, **which):
     """torchvision's own loader: it downloads where needed and verifies the checksum."""
     try:
         return getattr(_torchvision_datasets(), kind)(root, download=True, **which)
-    except (OSError, RuntimeError) as error:  # no network, or a file that fails its checksum
+    except (OSError, RuntimeError, HTTPException) as error:  # no network, or a file that fails its checksum
         mend = f" or put cifar10.npz there ({KERAS_LAYOUT})" if kind == "CIFAR10" else ""
         raise InputError(f"{kind} is not in {root} and could not be downloaded ({error}): connect to the internet once{mend}") from error
 
@@ -205,7 +206,8 @@ def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split
     exact = ", ".join(
         f"{int(half.exact.sum()):,} of {len(half):,} {part} images" for half, part in zip(halves, ("train", "test"), strict=True)
     )
-    return _split(name, train, test, classes, f"{path.name}; byte-exact: {exact}, the others re-encoded")
+    rebuilt = not (train.exact.all() and test.exact.all())
+    return _split(name, train, test, classes, f"{path.name}; byte-exact: {exact}, the others re-encoded" if rebuilt else path.name)
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
     """Whether each image is classified correctly: bool (levels, draws, N).
 
     images uint8 or in [0,1], (N,C,H,W), on the model's device; levels in the perturbation's units, 0 = untouched.
-    Draw k uses the same random numbers for every model and, scaled, at every level: compare paired.
+    Draw k uses the same random numbers for every model on the same kind of device and, scaled, at every level: compare paired.
     """
     if draws < 1 or not len(levels):
         raise InputError(f"{draws} draws at {len(levels)} levels: a sweep needs at least one of each")

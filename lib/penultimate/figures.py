@@ -188,15 +188,15 @@ def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: st
 
 
 def export(figures: list[go.Figure], paths: list[Path]) -> bool:
-    """Write PNGs at twice the size in one batch (each start of the browser takes seconds); False where no Chrome is found."""
-    from choreographer.errors import ChromeNotFoundError
+    """Write PNGs at twice the size in one batch (each start of the browser takes seconds); False where no Chrome runs."""
+    from choreographer.errors import BrowserClosedError, BrowserDepsError, BrowserFailedError, ChromeNotFoundError
 
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
         pio.write_images(figures, [str(path) for path in paths], scale=2, **sizes)
-    except ChromeNotFoundError:
+    except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError, BrowserClosedError):
         return False
     return True
 

@@ -1,19 +1,21 @@
 """Many configurations in one call: in this process or in several, with progress on two levels (runs, epochs)."""
 
-import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import Manager, get_context
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
 
-from . import InputError
+from . import InputError, data
 from .runs import STORE, Config, Run, load_or_train
-from .train import OutOfTime
+from .train import OutOfTime, usable
 
 SECONDS_BETWEEN_LINES = 5
 
@@ -28,10 +30,11 @@ class Progress:
         hidden = self.lines and "ipykernel" not in sys.modules
         self.runs = tqdm(total=len(configs), desc="runs  ", unit="run", disable=hidden)
         self.epochs = tqdm(total=sum(c.epochs for c in configs), desc="epochs", unit="epoch", disable=hidden)
-        self.done = 0
+        self.done, self.reached = 0, {}
 
     def epoch(self, config: Config, row: dict) -> None:
-        self.epochs.update(1)
+        self.epochs.update(row["epoch"] - self.reached.get(config, 0))  # a resumed run brings its earlier epochs along
+        self.reached[config] = row["epoch"]
         self.epochs.set_postfix_str(config.name)
         if self.lines and time.time() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.time()
@@ -67,6 +70,10 @@ def train_all(
     waiting = [c for c in configs if not (store / c.name / "record.json").exists()]
     if len(waiting) < len(configs):
         print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
+    if waiting:  # what would stop every run stops here, once; and data sets are downloaded before processes share them
+        usable(device)
+        for dataset in dict.fromkeys(c.dataset for c in waiting):
+            data.load(dataset, root)
     deadline = time.time() + budget if budget is not None else None
     outcomes = _train_waiting(waiting, jobs, dict(device=device, root=root, store=store, deadline=deadline)) if waiting else {}
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
@@ -102,20 +109,41 @@ def _outcomes(waiting: list[Config], progress: Progress, jobs: int, options: dic
         for config in waiting:
             yield config, _outcome(config, lambda row, config=config: progress.epoch(config, row), options)
         return
-    with Manager() as manager:
+    spawn = get_context("spawn")
+    with spawn.Manager() as manager:
         queue = manager.Queue()
         listener = threading.Thread(target=lambda: [progress.epoch(*message) for message in iter(queue.get, None)])
         listener.start()
         threads = max(1, torch.get_num_threads() // jobs)
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(queue, threads))
+        pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker, initargs=(queue, threads))
+        others = set(active_children())
         try:
-            futures = {pool.submit(_work, config, options): config for config in waiting}
+            with _ctrl_c_ignored():  # by the workers, which inherit it: the parent ends them
+                futures = {pool.submit(_work, config, options): config for config in waiting}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        finally:  # also after Ctrl-C or the death of a worker: begin nothing more, lose nothing that is finished
+        except BrokenProcessPool as error:
+            raise InputError("a process died (out of memory?): finished runs and epochs are kept; call again with fewer --jobs") from error
+        except KeyboardInterrupt:
+            for worker in set(active_children()) - others:
+                worker.terminate()  # files appear whole or not at all
+            raise
+        finally:  # begin nothing more, lose nothing that is finished
             pool.shutdown(cancel_futures=True)
             queue.put(None)
             listener.join()
+
+
+@contextmanager
+def _ctrl_c_ignored():
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a signal
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker(queue, threads: int) -> None:
@@ -125,15 +153,14 @@ def _start_worker(queue, threads: int) -> None:
 
 
 def _work(config: Config, options: dict) -> Exception | None:
-    try:
-        return _outcome(config, lambda row: _queue.put((config, row)), options)
-    except KeyboardInterrupt:  # the parent has it too and reports it
-        os._exit(130)
+    return _outcome(config, lambda row: _queue.put((config, row)), options)
 
 
 def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
+    if options["deadline"] and time.time() > options["deadline"]:
+        return OutOfTime("not begun in this call")
     try:
         load_or_train(config, on_epoch=on_epoch, **options)
-    except (OutOfTime, InputError, FloatingPointError) as reason:
+    except (OutOfTime, InputError, FloatingPointError, torch.OutOfMemoryError) as reason:
         return reason
     return None

@@ -66,7 +66,7 @@ def stability(model, clean, noisy, labels, loss, bn, stability) -> dict[str, Ten
     """CE(z(x), y) + stability * mean_i ||q(x_i) - q(x~_i)||: noisy features pulled to their own clean image, point by point."""
     q, q_noisy = two_views(model, clean, noisy, bn)
     ce = F.cross_entropy(model.head(q), labels)
-    apart = torch.linalg.vector_norm((q - q_noisy).float(), dim=1).mean()
+    apart = torch.linalg.vector_norm(q.float() - q_noisy.float(), dim=1).mean()
     return {"total": ce + stability * apart, "ce": ce, "stability": apart}
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import InputError, figures, files, records
 from .data import HOME
-from .runs import Config, Run
+from .runs import Run
 
 README = HOME / "README.md"
 SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # README's marker -> data set and preset
@@ -23,7 +23,7 @@ th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weigh
 .note{color:#555;font-size:14px}</style>
 <h1>Does a tight penultimate layer make a classifier robust to noise?</h1>
 <p>Six ways of training on {{ dataset }} (preset {{ preset }}), after arXiv 2405.18499. Accuracies are on the test split.</p>
-{% for study in studies %}<h2>{{ study.title }}</h2><p class="note">{{ study.caption }}</p>
+{% for study in studies %}<h2>{{ study.title }}</h2><p>{{ study.answer }}</p><p class="note">{{ study.caption }}</p>
 {% for heading, table in study.tables %}<h3>{{ heading }}</h3>{{ table }}{% endfor %}{% endfor %}
 {% for picture in pictures %}{{ picture }}{% endfor %}
 </html>"""
@@ -32,12 +32,11 @@ th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weigh
 def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
     """The figures of a data set, from its records: name -> figure."""
     rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
-    sigma = Config(dataset=dataset, preset=preset).sigma
-    nearest = min(rows.level, key=lambda level: abs(level - sigma))
+    sigma = records.trained_at(rows)
     on = f"{dataset}, n = {rows.seed.nunique()} seed(s), bands and bars: 95 % intervals"
     return {
         f"{dataset}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
-        f"{dataset}-gains": figures.gains(rows, [0.0, nearest], f"Difference to normal training, paired ({on})"),
+        f"{dataset}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
         f"{dataset}-geometry": figures.radius_and_margin(
             records.geometry(found), f"Radius and margin of the classes ({dataset}, one mark per run)"
         ),
@@ -52,7 +51,12 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
     if records.read(None, dataset, preset):
         sources["The committed records"] = None
     studies = [
-        dict(title=title, caption=records.caption(records.read(f, dataset, preset)), tables=_tables(f, dataset, preset))
+        dict(
+            title=title,
+            answer=records.answer(records.headline(f, dataset, preset)).replace("`", ""),
+            caption=records.caption(records.read(f, dataset, preset)),
+            tables=_tables(f, dataset, preset),
+        )
         for title, f in sources.items()
     ]
     if not studies:
@@ -87,11 +91,12 @@ def _beside(folder: Path, dataset: str, preset: str) -> str:
     return cells.loc[list(dict.fromkeys(joined.index.get_level_values("method")))].to_html()
 
 
-def study(runs: list[Run], out: Path) -> Path:
+def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
     """Records, executed notebooks, figures and report.html of these runs, under `out`; returns the page's path."""
     dataset, preset = runs[0].config.dataset, runs[0].config.preset
     records.collect([run.record for run in runs], out / "records")
-    run_notebooks(out, dataset, preset)
+    given = {"dataset": dataset, "preset": preset, "seed": runs[0].config.seed, "device": device}
+    run_notebooks(out.resolve(), given)
     drawn = pictures(out / "records", dataset, preset)
     if not figures.export(list(drawn.values()), [out / "figures" / f"{name}.png" for name in drawn]):
         print("No Chrome or Chromium found: figures are in report.html only. With one installed they are also written as pictures.")
@@ -99,24 +104,32 @@ def study(runs: list[Run], out: Path) -> Path:
     return out / "report.html"
 
 
-def run_notebooks(out: Path, dataset: str, preset: str) -> None:
-    """Execute the notebooks with papermill on the records under `out`, two at a time, into out/notebooks."""
+def run_notebooks(out: Path, given: dict) -> None:
+    """Execute the notebooks with papermill on the records under `out`, two at a time, into out/notebooks.
+
+    given: values for those of the notebooks' parameters that have these names.
+    """
     from tqdm.auto import tqdm
 
     sources = sorted((HOME / "notebooks").glob("[0-9]*.ipynb"))
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
-    given = {"records_folder": out / "records", "findings_folder": out / "findings", "dataset": dataset, "preset": preset}
+    given = given | {"records_folder": str(out / "records"), "findings_folder": str(out / "findings")}
 
     def run(source: Path) -> None:
         wanted = json.loads(source.read_text(encoding="utf-8"))
         cell = next("".join(c["source"]) for c in wanted["cells"] if "parameters" in c["metadata"].get("tags", []))
-        options = [word for name, value in given.items() if re.search(rf"^{name} =", cell, re.M) for word in ("-r", name, str(value))]
+        options = [
+            word
+            for name, value in given.items()
+            if re.search(rf"^{name} =", cell, re.M)
+            for word in ("-p" if isinstance(value, int) else "-r", name, str(value))
+        ]
         command = [
             sys.executable,
             "-m",
             "papermill",
             source.name,
-            str(out.resolve() / "notebooks" / source.name),
+            str(out / "notebooks" / source.name),
             "--no-progress-bar",
             "-k",
             "python3",

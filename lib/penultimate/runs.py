@@ -26,7 +26,7 @@ __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]
 
 STORE = data.CACHE / "runs"
 
-# Standard deviations at which a run is measured, and how often.
+# Standard deviations at which a run is measured, beside the one it trains at, and how often.
 LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}
 DRAWS = 5
 
@@ -130,7 +130,7 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
 def measure(model: Classifier, splits: data.Splits, config: Config) -> dict:
     """Accuracy on test under Gaussian noise (levels x draws, with the correctness of each image), and the feature geometry."""
     test = splits.test.to(model.head.weight.device)
-    levels = LEVELS.get(config.dataset, LEVELS["default"])
+    levels = sorted({*LEVELS.get(config.dataset, LEVELS["default"]), config.sigma})
     correct = correctness(model, test.images, test.labels, "gaussian", levels, DRAWS)
     gaussian = {"levels": [round(level, 6) for level in levels], "accuracy": correct.mean(2).round(6).tolist(), "correct": pack(correct)}
     if not test.exact.all():
@@ -142,7 +142,7 @@ def measure(model: Classifier, splits: data.Splits, config: Config) -> dict:
 
 def environment(device: str) -> dict:
     """What a number's reader must know of the machine; the code version is the hash of lib/."""
-    name = torch.cuda.get_device_name() if str(device).startswith("cuda") else _processor()
+    name = torch.cuda.get_device_name(device) if str(device).startswith("cuda") else _processor()
     return {
         "python": platform.python_version(), "torch": torch.__version__, "platform": f"{platform.system()} {platform.machine()}",
         "device": name, "threads": torch.get_num_threads(), "code": CODE_VERSION,

@@ -72,13 +72,11 @@ def learning_rate(config, step: int, steps_per_epoch: int) -> float:
 
 
 def training_set(config, splits: Splits) -> Split:
-    """The images a configuration trains on: train, with validation where `train_on_all`, the first `images` of a fixed shuffle."""
+    """The images a configuration trains on: train, with validation where `train_on_all`, at most `images` of a fixed shuffle."""
     chosen = splits.train
     if config.train_on_all:
         pairs = ((getattr(chosen, f), getattr(splits.validation, f)) for f in ("images", "labels", "exact"))
         chosen = Split(*(torch.cat(pair) for pair in pairs))
-    if config.images > len(chosen):
-        raise InputError(f"images = {config.images} but {config.dataset} has {len(chosen)} to train on: choose fewer, or 0 for all")
     return chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[: config.images]] if config.images else chosen
 
 
@@ -172,6 +170,12 @@ class Trainer:
 
     def restore(self, path: Path) -> None:
         tensors, metadata = files.read_tensors(path)
+        try:
+            self._restore(tensors, metadata)
+        except (KeyError, IndexError, RuntimeError) as error:
+            raise InputError(f"{path} is no checkpoint of this version of the code: delete it, and the run begins again") from error
+
+    def _restore(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         part = lambda prefix: {name[len(prefix) :]: t.to(self.device) for name, t in tensors.items() if name.startswith(prefix)}  # noqa: E731
         self.model.load_state_dict(part("model/"))
         self.loss.load_state_dict(part("loss/"))
