@@ -57,6 +57,22 @@ def test_readme_pictures_exist():
         assert (data.HOME / picture).read_bytes()[:4] == b"\x89PNG"
 
 
+def test_figures_holds_only_what_readme_shows():
+    shown = set(re.findall(r"\]\(figures/([^)]+)\)", report.README.read_text(encoding="utf-8")))
+    assert {path.name for path in (data.HOME / "figures").iterdir()} == shown
+
+
+def test_readmes_summary_follows_from_the_records():
+    """Its first paragraph in words: noisy images do the work, `both` is no worse than `proposed`."""
+    digits, cifar = DIGITS, records.headline(None, "cifar10", "small")
+    over_normal = records.differences(digits).set_index(["method", "level"])["mean"].xs(0.3, level="level")
+    assert over_normal["discriminative"] < over_normal["both"] / 2
+    assert records.against(digits, 0.3).loc["both"].low < 0 < records.against(digits, 0.3).loc["both"].high
+    assert records.against(cifar, 0.06).loc["both"].high < 0
+    shape = records.geometry(records.read(None, "digits", "digits")).groupby("method").radius.mean()
+    assert shape["proposed"] < shape["both"] / 2 and shape["discriminative"] < shape["both"] / 2
+
+
 def test_report_is_one_self_contained_page(tmp_path):
     records.collect(records.read(None, "digits", "digits"), tmp_path / "records")
     report.page(tmp_path / "report.html", tmp_path / "records", "digits", "digits")

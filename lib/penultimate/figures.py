@@ -39,11 +39,16 @@ def _faint(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def _level_axis(levels) -> dict:
+def _level_axis(levels: list[float], trained_at: float | None) -> dict:
+    """Labels at the levels, but not at a training noise that stands too close to another: its own line names it."""
+    crowded = trained_at and any(0 < abs(level - trained_at) < 0.05 * max(levels) for level in levels)
+    shown = [level for level in levels if not (crowded and np.isclose(level, trained_at))]
+    names = [level_name(level).replace(" ", "<br>") for level in shown]
     return dict(
-        title="standard deviation of the noise, in pixel units of [0,1] (and in grey levels of 255)",
-        tickvals=list(levels),
-        ticktext=[level_name(level).replace(" ", "<br>") for level in levels],
+        title="standard deviation of the noise, in pixel units of [0,1] (n/255: in grey levels)",
+        tickvals=shown,
+        ticktext=names,
+        tickangle=0,
     )
 
 
@@ -71,8 +76,13 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
             hovertemplate=f"{method}: %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     if trained_at:
-        figure.add_vline(trained_at, line=dict(color="#888888", dash="dot"), annotation_text="trained at", annotation_position="top left")
-    return figure.update_layout(xaxis=_level_axis(sorted(reduced.level.unique())), yaxis_title="test accuracy (%)", margin_b=95)
+        figure.add_vline(
+            trained_at,
+            line=dict(color="#888888", dash="dot"),
+            annotation_text=f"trained at {level_name(trained_at)}",
+            annotation_position="top right",
+        )
+    return figure.update_layout(xaxis=_level_axis(sorted(reduced.level.unique()), trained_at), yaxis_title="test accuracy (%)", margin_b=95)
 
 
 def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to normal training") -> go.Figure:

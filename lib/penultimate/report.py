@@ -33,7 +33,7 @@ def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
     """The figures of a data set, from its records: name -> figure."""
     rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
     sigma = records.trained_at(rows)
-    on = f"{dataset}, n = {rows.seed.nunique()} seed(s), bands and bars: 95 % intervals"
+    on = f"{dataset}, n = {rows.seed.nunique()} seed(s), 95 % intervals"
     return {
         f"{dataset}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
         f"{dataset}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
@@ -158,9 +158,12 @@ def renew(text: str) -> str:
 
 
 def publish() -> None:
-    """Renew README's tables and figures/ from the committed records."""
-    files.write(README, renew(README.read_text(encoding="utf-8")).encode())
-    drawn = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
+    """Renew README's tables, and in figures/ the pictures that README shows, from the committed records."""
+    text = renew(README.read_text(encoding="utf-8"))
+    files.write(README, text.encode())
+    named = set(re.findall(r"\(figures/([\w-]+)\.png\)", text))
+    made = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
+    drawn = {name: figure for name, figure in made.items() if name in named}
     if not figures.export(list(drawn.values()), [HOME / "figures" / f"{name}.png" for name in drawn]):
         raise InputError("figures/ needs Chrome or Chromium to be drawn: install one; README's tables are renewed")
     print(f"renewed README.md and {', '.join(f'figures/{name}.png' for name in drawn)}")
