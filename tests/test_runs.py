@@ -5,11 +5,12 @@ import json
 import math
 import threading
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 
-from penultimate import InputError, files, runs
+from penultimate import InputError, data, files, runs
 from penultimate.configs import DEFAULTS
 from penultimate.data import to_unit
 from penultimate.evaluate import unpack
@@ -270,6 +271,20 @@ def test_a_damaged_checkpoint_is_named(stored, tmp_path):
 def test_unknown_dataset_is_named(tiny, tmp_path):
     with pytest.raises(InputError, match="unknown dataset 'mnist': choose one of digits, cifar10, svhn"):
         load_or_train(tiny(dataset="mnist"), store=tmp_path)
+
+
+def test_a_narrow_resnet_trains_on_real_colour_images(tmp_path):
+    """A few hundred of CIFAR-10's own images, so that measuring takes seconds."""
+    if not (data.CACHE / "cifar10.npz").exists():
+        pytest.skip(f"no cifar10.npz in {data.CACHE}")
+    cifar, rows = data.load("cifar10"), slice(None, None, 40)
+    arrays = {f"x_{part}": getattr(cifar, part).images[rows].permute(0, 2, 3, 1).numpy() for part in ("train", "test")}
+    arrays |= {f"y_{part}": getattr(cifar, part).labels[rows].numpy() for part in ("train", "test")}
+    np.savez(tmp_path / "some.npz", **arrays)
+    run = load_or_train(Config(dataset=str(tmp_path / "some.npz"), preset="small", epochs=3, images=1000, lr=0.01), store=tmp_path)
+    clean = np.mean(run.record["metrics"]["last"]["gaussian"]["accuracy"][0])
+    assert clean > 0.15  # chance is 0.1, and 250 test images make its standard error 0.02
+    assert run.history[-1]["total"] < run.history[0]["total"]
 
 
 def test_paper_has_every_switch_of_the_authors():

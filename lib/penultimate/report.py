@@ -18,14 +18,15 @@ SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # REA
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>penultimate: {{ dataset }}</title>
 <style>body{font:16px/1.5 "Open Sans",Helvetica,Arial,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0;font-size:14px}td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}
+table{border-collapse:collapse;margin:1em 0;font-size:13px}td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}
+td{white-space:nowrap}
 th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weight:bold;padding:.4em 0}
 .note{color:#555;font-size:14px}</style>
 <h1>Does a tight penultimate layer make a classifier robust to noise?</h1>
 <p>Six ways of training on {{ dataset }} (preset {{ preset }}), after arXiv 2405.18499. Accuracies are on the test split.</p>
+{% for picture in pictures %}{{ picture }}{% endfor %}
 {% for study in studies %}<h2>{{ study.title }}</h2><p>{{ study.answer }}</p><p class="note">{{ study.caption }}</p>
 {% for heading, table in study.tables %}<h3>{{ heading }}</h3>{{ table }}{% endfor %}{% endfor %}
-{% for picture in pictures %}{{ picture }}{% endfor %}
 </html>"""
 
 
@@ -78,8 +79,8 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
 def _tables(folder: Path | None, dataset: str, preset: str) -> list[tuple[str, str]]:
     rows = records.headline(folder, dataset, preset)
     return [
-        ("Accuracy in per cent, mean [95 % interval]", records.wide(records.summary(rows)).to_html()),
-        ("Difference to normal training in points, paired", records.wide(records.differences(rows), signed=True).to_html()),
+        ("Accuracy in per cent, mean [95 % interval]", _html(records.wide(records.summary(rows)))),
+        ("Difference to normal training in points, paired", _html(records.wide(records.differences(rows), signed=True))),
     ]
 
 
@@ -88,7 +89,11 @@ def _beside(folder: Path, dataset: str, preset: str) -> str:
     joined = pd.concat(means, axis=1, keys=["ours", "committed"]).dropna()
     cells = (joined.ours.map("{:.1f}".format) + " / " + joined.committed.map("{:.1f}".format)).unstack()
     cells.columns = [records.level_name(level) for level in cells.columns]
-    return cells.loc[list(dict.fromkeys(joined.index.get_level_values("method")))].to_html()
+    return _html(cells.loc[list(dict.fromkeys(joined.index.get_level_values("method")))])
+
+
+def _html(table: pd.DataFrame) -> str:
+    return table.rename_axis(None).to_html(border=0)
 
 
 def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
