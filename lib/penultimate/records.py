@@ -180,9 +180,9 @@ def trained_at(rows: pd.DataFrame) -> float:
     return min(rows.level, key=lambda level: abs(level - sigma))
 
 
-def search(folder: Path | None = None) -> pd.DataFrame:
+def search(dataset: str = "digits") -> pd.DataFrame:
     """The runs behind the choice of the learning rates: mean validation accuracy by method and rate, with the training noise and clean."""
-    found = read(folder or COMMITTED / "search")
+    found = read(COMMITTED / "search", dataset)
     last = [r["history"][-1] | {k: r["config"][k] for k in ("method", "lr", "seed")} for r in found]
     means = pd.DataFrame(last).groupby(["method", "lr"], sort=False)[["validation_noisy", "validation"]].mean().unstack("lr")
     return means.rename(columns={"validation_noisy": "noisy", "validation": "clean"}, level=0)
