@@ -191,7 +191,7 @@ def test_best_on_test_stands_beside_the_last_epoch(stored):
 
 
 def test_the_store_holds_safetensors_and_json_only(stored):
-    assert sorted(path.name for path in stored.folder.iterdir()) == ["record.json", "weights.safetensors"]
+    assert sorted(path.name for path in stored.folder.iterdir()) == ["features", "record.json", "weights.safetensors"]
     tensors, _ = files.read_tensors(stored.folder / "weights.safetensors")
     assert tensors.keys() == stored.model.state_dict().keys() and not stored.model.training
 

@@ -98,8 +98,18 @@ def build(network: str, width: int, dim: int, num_classes: int, mean: Tensor, st
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, batch: int = 1000) -> Tensor:
     """Predicted classes (N,) of images in [0,1], in evaluation mode; the model's mode is restored."""
+    return _in_parts(model, lambda part: model(part).argmax(1), images, batch)
+
+
+@torch.inference_mode()
+def penultimate_features(model: Classifier, images: Tensor, batch: int = 1000) -> Tensor:
+    """Penultimate features (N,d) of images in [0,1], in evaluation mode; the model's mode is restored."""
+    return _in_parts(model, model.features, images, batch)
+
+
+def _in_parts(model: nn.Module, function, images: Tensor, batch: int) -> Tensor:
     was_training = model.training
     model.eval()
-    predicted = torch.cat([model(part).argmax(1) for part in images.split(batch)])
+    result = torch.cat([function(part) for part in images.split(batch)])
     model.train(was_training)
-    return predicted
+    return result

@@ -1,96 +1,140 @@
-"""The feature plane as the losses see it: points, centroids, delta_v circles, boundaries and their delta_d bands."""
+"""The centroid plane: what the losses act on, seen in the plane through three class centroids, with no embedding in between.
+
+A point q of feature space R^d is seen at P (q - o), P the orthogonal projection on the plane, o the mean of the three centroids.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 
-from .figures import blank
-
-CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73")
-CLASS_MARKERS = ("circle", "square", "diamond")
+from . import InputError
 
 
-def _boundary(figure: go.Figure, weight, bias, c: int, j: int, delta_d: float, reach: float) -> None:
-    """The line z_c = z_j with its band, solid where it decides (no third class lies above it), dotted where it does not."""
-    apart = weight[c] - weight[j]
-    normal = apart / np.linalg.norm(apart)
-    along = np.array([-normal[1], normal[0]])
-    line = (bias[j] - bias[c]) / np.linalg.norm(apart) * normal + np.linspace(-reach, reach, 2001)[:, None] * along
-    logits = line @ weight.T + bias
-    decides = logits[:, c] >= logits.max(1) - 1e-4 * np.abs(logits).max()
-    first = dict(showlegend=(c, j) == (1, 0), hoverinfo="skip", mode="lines")
-    inner = line[decides]
-    if len(inner):
-        band = np.concatenate([inner + delta_d * normal, inner[::-1] - delta_d * normal])
-        figure.add_scatter(
-            x=band[:, 0],
-            y=band[:, 1],
-            fill="toself",
-            fillcolor="rgba(120,120,120,0.15)",
-            line_width=0,
-            name="within δ<sub>d</sub> of a boundary",
-            legendgroup="band",
-            **first,
-        )
-    for mask, stroke, name in (
-        (decides, dict(color="#555555", width=2.5), "decision boundary"),
-        (~decides, dict(color="#AAAAAA", width=1, dash="dot"), "its extension"),
-    ):
-        shown = np.where(mask[:, None], line, np.nan)
-        figure.add_scatter(x=shown[:, 0], y=shown[:, 1], line=stroke, name=name, legendgroup=name, **first)
+class Plane(NamedTuple):
+    """o + span(axes): origin o (d,), axes (d,2) orthonormal."""
+
+    origin: np.ndarray
+    axes: np.ndarray
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """P (q - o) in the plane's coordinates: points (N,d) -> (N,2)."""
+        return (points - self.origin) @ self.axes
 
 
-def plane(features, labels, weight, bias, centroids, delta_v: float, delta_d: float, title: str, arrows=()) -> go.Figure:
-    """A feature plane (d = 2) with what the losses see: points, centroids, circles of radius delta_v, and for each pair of
-    classes the boundary with the band within delta_d of it, which their centroids must leave.
+FLAT = Plane(np.zeros(2), np.eye(2))  # a feature space that is a plane already
 
-    features (N,2), labels (N,), weight (C,2), bias (C,), centroids (C,2). arrows: (start, step) pairs of 2-vectors to draw.
+
+def through(three: np.ndarray) -> Plane:
+    """The plane through three points (3,d), their mean as origin, the first to the right of it, the second above.
+
+    >>> corners = np.array([[2.0, 0, 5], [-1, 3, 5], [-1, -3, 5]])
+    >>> through(corners).project(corners).round(6) + 0.0
+    array([[ 2.,  0.],
+           [-1.,  3.],
+           [-1., -3.]])
     """
-    reach = 1.15 * float(np.abs(np.concatenate([features, centroids])).max() + delta_v)
-    figure = blank(title, width=760, height=640)
-    for c in range(len(weight)):
-        for j in range(c):
-            _boundary(figure, weight, bias, c, j, delta_d, 4 * reach)
-    angle = np.linspace(0, 2 * np.pi, 100)
-    for c, centroid in enumerate(centroids):
-        colour, own = CLASS_COLOURS[c], features[labels == c]
-        figure.add_scatter(
-            x=own[:, 0],
-            y=own[:, 1],
-            mode="markers",
-            name=f"class {c}",
-            marker=dict(color=colour, symbol=CLASS_MARKERS[c], size=9, line=dict(width=1, color="white")),
-        )
-        figure.add_scatter(
-            x=centroid[0] + delta_v * np.cos(angle),
-            y=centroid[1] + delta_v * np.sin(angle),
-            mode="lines",
-            line=dict(color=colour, dash="dash"),
-            showlegend=False,
-            hoverinfo="skip",
-        )
-        figure.add_scatter(
-            x=[centroid[0]],
-            y=[centroid[1]],
-            mode="markers",
-            marker=dict(color=colour, symbol="x", size=15, line=dict(width=2, color="white")),
-            name=f"centroid {c}",
-            showlegend=False,
-        )
-    for start, step in arrows:
-        figure.add_annotation(
-            x=start[0] + step[0],
-            y=start[1] + step[1],
-            ax=start[0],
-            ay=start[1],
-            xref="x",
-            yref="y",
-            axref="x",
-            ayref="y",
-            text="",
-            showarrow=True,
-            arrowhead=3,
-            arrowwidth=2,
-            arrowcolor="#C00000",
-        )
-    axis = dict(range=[-reach, reach], constrain="domain")
-    return figure.update_layout(xaxis=axis | dict(title="feature 1"), yaxis=axis | dict(title="feature 2", scaleanchor="x"))
+    origin = three.mean(0)
+    right, up = three[0] - origin, three[1] - origin
+    first = right / np.linalg.norm(right)
+    up = up - (up @ first) * first
+    if not np.linalg.norm(up) > 1e-9 * np.linalg.norm(right):
+        raise InputError("the three centroids lie on one line: choose other classes")
+    return Plane(origin, np.stack([first, up / np.linalg.norm(up)], axis=1))
+
+
+class Scene(NamedTuple):
+    """Features, centroids and the head as three classes' plane shows them; class k of the three is classes[k].
+
+    points (N,2), noisy (N,2) or none, labels (N,) in 0..2, centroids (3,2). weight (C,2), bias (C,): the head on the plane, exact there:
+    logits of the plane's point t are weight t + bias, chosen (3,) the rows of the three classes. stretch (3,3): 1 / ||P n_cj||, n_cj the
+    unit normal of the boundary between c and j: a distance to the boundary is that much longer within the plane.
+    """
+
+    points: np.ndarray
+    noisy: np.ndarray
+    labels: np.ndarray
+    centroids: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    chosen: np.ndarray
+    stretch: np.ndarray
+
+    @property
+    def reach(self) -> float:
+        """How far from the origin anything of it lies."""
+        return float(max(np.abs(part).max(initial=0) for part in (self.points, self.noisy, self.centroids)))
+
+
+def scene(features, labels, weight, bias, classes=(0, 1, 2), noisy=None, centroids=None, plane: Plane | None = None) -> Scene:
+    """The scene of three classes: features, noisy (N,d), labels (N,), the head's weight (C,d) and bias (C,).
+
+    centroids (3,d): of the three classes; left out, the means of their features. plane: left out, the one through the centroids.
+    """
+    q, w, b = (np.asarray(given, dtype=float) for given in (features, weight, bias))
+    chosen, labels = np.array(classes), np.asarray(labels)
+    if len(set(classes)) != 3 or not all(0 <= c < len(w) for c in classes):
+        raise InputError(f"classes {tuple(classes)}: expected three different ones from 0 to {len(w) - 1}")
+    shown = np.isin(labels, chosen)
+    which = (labels[shown, None] == chosen).argmax(1)
+    m = np.stack([q[labels == c].mean(0) for c in chosen]) if centroids is None else np.asarray(centroids, dtype=float)
+    plane = plane or through(m)
+    flat = w @ plane.axes
+    apart, apart_in_plane = (np.linalg.norm(x[chosen][:, None] - x[chosen][None], axis=2) for x in (w, flat))
+    stretch = np.divide(apart, apart_in_plane, out=np.ones((3, 3)), where=apart_in_plane > 0)
+    noisy = np.zeros((0, 2)) if noisy is None else plane.project(np.asarray(noisy, dtype=float)[shown])
+    return Scene(plane.project(q[shown]), noisy, which, plane.project(m), flat, w @ plane.origin + b, chosen, stretch)
+
+
+class Boundary(NamedTuple):
+    """The line z_c = z_j on the plane: the whole of it, (2,2); its segment where it decides, (2,2) or none; its band, as polygons."""
+
+    line: np.ndarray
+    decides: np.ndarray | None
+    band: list[np.ndarray]
+
+
+def boundary(scene: Scene, c: int, j: int, delta_d: float, reach: float) -> Boundary:
+    """The exact line in which the boundary between the c-th and the j-th of the three classes cuts the plane.
+
+    It decides where no other class of the C has a higher logit. band: the part of c's and of j's region that is nearer to the boundary
+    than delta_d, which is delta_d / ||P n|| within the plane. reach: how far the line is drawn, in both directions.
+    """
+    one, two = scene.chosen[[c, j]]
+    apart = scene.weight[one] - scene.weight[two]
+    length = np.linalg.norm(apart)
+    if not length:
+        return Boundary(np.full((2, 2), np.nan), None, [])  # the two classes are nowhere told apart
+    normal = apart / length
+    along = np.array([-normal[1], normal[0]])
+    foot = (scene.bias[two] - scene.bias[one]) / length * normal
+    line = foot + reach * np.array([[-1.0], [1.0]]) * along
+    out = delta_d * scene.stretch[c, j] * normal
+    sides = [_region(scene, k, np.concatenate([line, line[::-1] + sign * out])) for k, sign in ((one, 1), (two, -1))]
+    return Boundary(line, _decides(scene, one, two, line), [side for side in sides if len(side)])
+
+
+def _decides(scene: Scene, one: int, two: int, line: np.ndarray) -> np.ndarray | None:
+    """The segment of a line z_one = z_two on which no third class is higher: z_one - z_k is linear from end to end."""
+    lead = line @ (scene.weight[one] - scene.weight).T + scene.bias[one] - scene.bias  # (2,C)
+    start, end = np.delete(lead, [one, two], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = start / (start - end)
+    low, high = max([0.0, *crossing[end > start]]), min([1.0, *crossing[end < start]])
+    if low >= high or (start[end == start] < 0).any():
+        return None
+    return line[0] + np.array([[low], [high]]) * (line[1] - line[0])
+
+
+def _region(scene: Scene, k: int, polygon: np.ndarray) -> np.ndarray:
+    """The part of a convex polygon (n,2) in which class k has the highest logit: cut by each half plane z_k >= z_i in turn."""
+    for i in np.delete(np.arange(len(scene.weight)), k):
+        lead = polygon @ (scene.weight[k] - scene.weight[i]) + scene.bias[k] - scene.bias[i]
+        if (lead >= -1e-9 * np.abs(lead).max(initial=1)).all():
+            continue
+        following, later = np.roll(polygon, -1, axis=0), np.roll(lead, -1)
+        kept = []
+        for here, there, at, to in zip(polygon, following, lead, later, strict=True):
+            kept += [here] if at >= 0 else []
+            kept += [here + at / (at - to) * (there - here)] if (at >= 0) != (to >= 0) else []
+        polygon = np.array(kept).reshape(-1, 2)
+    return polygon

@@ -145,11 +145,31 @@ def run_notebooks(out: Path, given: dict) -> None:
             raise InputError(
                 f"notebook {source.name} failed: {done.stderr.strip().splitlines()[-1]} (see {out / 'notebooks' / source.name})"
             )
+        still(out / "notebooks" / source.name)
         bar.write(f"executed {source.name}")
         bar.update()
 
     with tqdm(total=len(sources), desc="notebooks", unit="notebook", disable=not sys.stderr.isatty()) as bar, ThreadPoolExecutor(2) as pool:
         list(pool.map(run, sources))
+
+
+def execute(folder: Path = HOME / "notebooks") -> None:
+    """Execute the notebooks of a folder in place, as they are committed."""
+    paths = sorted(folder.glob("[0-9]*.ipynb"))
+    options = ["--to", "notebook", "--execute", "--inplace", "--ExecutePreprocessor.record_timing=False"]
+    subprocess.run([sys.executable, "-m", "nbconvert", *options, *map(str, paths)], check=True)
+    for path in paths:
+        still(path)
+
+
+def still(path: Path) -> None:
+    """Take live widgets out of an executed notebook: without a kernel they would be error boxes, and their state is megabytes."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook["metadata"].pop("widgets", None)
+    for cell in notebook["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in cell["outputs"] if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})]
+    files.write(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def renew(text: str) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from . import InputError, data, files, geometry
 from .configs import PRESETS, Config, grid
 from .evaluate import correctness, pack
-from .model import Classifier, build
+from .model import Classifier, build, penultimate_features
 from .train import Trained, train, training_set
 
 __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]
@@ -48,6 +48,15 @@ class Run:
     def model(self) -> Classifier:
         """The network after the last epoch, on the CPU, in evaluation mode."""
         return _model(self.config, files.read_tensors(self.folder / "weights.safetensors")[0])
+
+    @cached_property
+    def kept(self) -> dict[int, dict[str, Tensor]]:
+        """Epoch -> what `Trainer.features` gave then: clean and noisy features (N,d) of the first test images, weight, bias.
+
+        Empty for a run that an older version trained.
+        """
+        found = sorted((self.folder / "features").glob("epoch-*.safetensors"))
+        return {int(path.stem[6:]): files.read_tensors(path)[0] for path in found}
 
 
 def _model(config: Config, weights: dict[str, Tensor]) -> Classifier:
@@ -94,7 +103,7 @@ def _lock(folder: Path) -> FileLock:
 
 def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadline, on_epoch) -> None:
     checkpoint = folder / "checkpoint.safetensors"
-    trained = train(config, splits, device, checkpoint, deadline, on_epoch)
+    trained = train(config, splits, device, checkpoint, deadline, on_epoch, kept=folder / "features")
     files.write_tensors(folder / "weights.safetensors", trained.model.state_dict())
     files.write_json(folder / "record.json", record(config, splits, trained, device))
     checkpoint.unlink(missing_ok=True)
@@ -135,8 +144,7 @@ def measure(model: Classifier, splits: data.Splits, config: Config) -> dict:
     gaussian = {"levels": [round(level, 6) for level in levels], "accuracy": correct.mean(2).round(6).tolist(), "correct": pack(correct)}
     if not test.exact.all():
         gaussian["accuracy_exact"] = correct[:, :, test.exact.cpu().numpy()].mean(2).round(6).tolist()
-    features = torch.cat([model.features(data.to_unit(part)) for part in test.images.split(1000)])
-    shape = geometry.describe(features, test.labels, model.head.weight, model.head.bias)
+    shape = geometry.describe(penultimate_features(model, data.to_unit(test.images)), test.labels, model.head.weight, model.head.bias)
     return {"gaussian": gaussian, "geometry": {name: round(value, 5) if math.isfinite(value) else None for name, value in shape.items()}}
 
 

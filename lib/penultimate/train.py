@@ -15,11 +15,12 @@ from . import InputError, files
 from .data import Split, Splits, augment, channel_statistics, to_unit
 from .losses import DiscriminativeLoss
 from .methods import METHODS
-from .model import Classifier, build, predict
+from .model import Classifier, build, penultimate_features, predict
 from .noise import NOISES
 
 SCHEDULES = ("multistep", "cosine", "onecycle")
 CROPS = ("shared", "independent")
+KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
 
 
 class OutOfTime(Exception):
@@ -71,6 +72,15 @@ def learning_rate(config, step: int, steps_per_epoch: int) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
+def kept_epochs(epochs: int) -> list[int]:
+    """The epochs after which features are kept: 0 (before training), early ones densely, the last.
+
+    >>> kept_epochs(24)
+    [0, 1, 2, 3, 4, 5, 7, 9, 11, 13, 15, 18, 21, 24]
+    """
+    return sorted({round(epochs * (k / (KEPT_EPOCHS - 1)) ** 2) for k in range(KEPT_EPOCHS)})
+
+
 def training_set(config, splits: Splits) -> Split:
     """The images a configuration trains on: train, with validation where `train_on_all`, at most `images` of a fixed shuffle."""
     chosen = splits.train
@@ -111,6 +121,7 @@ class Trainer:
         self.watched = {} if config.train_on_all else {"validation": splits.validation.to(self.device)}
         if config.best_on_test:
             self.watched["test"] = splits.test.to(self.device)
+        self.looked_at = splits.test[:KEPT_IMAGES].to(self.device)
         self.best, self.best_epoch = {}, None
         if self.device.type == "cuda":  # on the CPU, channels-last is slower to no avail, and PyTorch 2.13 then corrupts memory at width 4
             self.model.to(memory_format=torch.channels_last)
@@ -145,6 +156,13 @@ class Trainer:
         row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= dict(zip(names, (sums / self.batches).tolist(), strict=True)) | self._watch()
         self.history.append(row | {"seconds": time.perf_counter() - started})
+
+    def features(self) -> dict[str, Tensor]:
+        """clean, noisy: features (N,d) of the first test images, float16, for pictures of training; the head's weight and bias."""
+        images = to_unit(self.looked_at.images)
+        noise = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
+        kept = {name: penultimate_features(self.model, view).half() for name, view in (("clean", images), ("noisy", noise))}
+        return kept | {"weight": self.model.head.weight, "bias": self.model.head.bias}
 
     def _watch(self) -> dict[str, float]:
         row = {}
@@ -188,21 +206,26 @@ class Trainer:
 
 def train(
     config, splits: Splits, device: str = "cpu", checkpoint: Path | None = None,
-    deadline: float | None = None, on_epoch: Callable[[dict], None] | None = None,
+    deadline: float | None = None, on_epoch: Callable[[dict], None] | None = None, kept: Path | None = None,
 ) -> Trained:  # fmt: skip
     """Train one configuration, from its checkpoint where there is one.
 
     The checkpoint is written after every epoch. deadline: a time.time() after which no further epoch is begun (OutOfTime).
-    on_epoch receives each finished row of the history. On the CPU the same configuration and thread count give the
-    same weights to the bit, interrupted or not.
+    on_epoch receives each finished row of the history. kept: a folder for the features at `kept_epochs`. On the CPU the same
+    configuration and thread count give the same weights to the bit, interrupted or not.
     """
     trainer = Trainer(config, splits, device)
     if checkpoint and checkpoint.exists():
         trainer.restore(checkpoint)
+    keep = lambda epoch: files.write_tensors(kept / f"epoch-{epoch:04d}.safetensors", trainer.features())  # noqa: E731
+    if kept and not trainer.history:
+        keep(0)
     for epoch in range(len(trainer.history), config.epochs):
         if deadline and time.time() > deadline:
             raise OutOfTime(f"{epoch} of {config.epochs} epochs done")
         trainer.epoch(epoch)
+        if kept and epoch + 1 in kept_epochs(config.epochs):
+            keep(epoch + 1)
         if checkpoint:
             trainer.save(checkpoint)
         if on_epoch:

@@ -1,0 +1,73 @@
+"""Training as pictures: the centroid plane and the terms of the loss at the epochs whose features a run kept, as JSON."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import InputError, data, files, losses
+from .centroids import class_means
+from .planes import Scene, scene
+from .runs import Run
+from .train import KEPT_IMAGES
+
+# On digits the three classes that `normal` confuses most at the training noise (seeds 1 to 4); on CIFAR-10 cat, dog, deer.
+CLASSES = {"digits": (1, 8, 9), "cifar10": (3, 5, 4)}
+PER_CLASS = 60  # drawn of each class
+
+
+def film(run: Run, classes=None, root=None) -> dict:
+    """At each kept epoch the scene of three classes (default: CLASSES of the data set, or the first three) and the terms of the loss.
+
+    The features are those of the first test images. terms: L_compact, L_noisy and L_margin, unweighted, for every method, whether
+    its own loss has them or not, and the accuracies on the same images, clean and with the training noise.
+    """
+    config, split = run.config, data.load(run.config.dataset, root).test[:KEPT_IMAGES]
+    labels, classes = split.labels, classes or CLASSES.get(config.dataset, (0, 1, 2))
+    if not set(classes) <= set(labels.tolist()):
+        raise InputError(f"classes {tuple(classes)}: expected classes of the test images, 0 to {int(labels.max())}")
+    if not run.kept:
+        raise InputError(f"{run.folder} holds no features of its training (an older version made it): delete it, and it is trained again")
+    drawn = torch.cat([torch.nonzero(labels == c).flatten()[:PER_CLASS] for c in classes])
+    scenes, terms = [], []
+    for now in run.kept.values():
+        q, noisy, w, b = (now[name].float() for name in ("clean", "noisy", "weight", "bias"))
+        means, counts = class_means(q, labels, len(w))
+        scenes.append(scene(q[drawn], labels[drawn], w, b, classes, noisy[drawn], means[list(classes)]))
+        terms.append(
+            {
+                "compact": losses.compactness(q, labels, means, counts, config.delta_v),
+                "noisy": losses.alignment(noisy, labels, means, counts, config.delta_v),
+                "margin": losses.margin(means, counts, w, b, config.delta_d),
+                "accuracy": ((q @ w.T + b).argmax(1) == labels).float().mean(),
+                "accuracy_noisy": ((noisy @ w.T + b).argmax(1) == labels).float().mean(),
+            }
+        )
+    return {
+        "name": run.config.name,
+        "config": dataclasses.asdict(config),
+        "classes": list(classes),
+        "images": len(labels),
+        "epochs": list(run.kept),
+        "terms": {name: [round(float(row[name]), 5) for row in terms] for name in terms[0]},
+        "frames": [{name: np.round(part, 3).tolist() for name, part in seen._asdict().items()} for seen in scenes],
+    }
+
+
+def scenes(film: dict) -> list[Scene]:
+    """The scenes of a film, one for each kept epoch."""
+    return [Scene(**{name: np.asarray(part) for name, part in frame.items()}) for frame in film["frames"]]
+
+
+def collect(runs: list[Run], folder: Path) -> None:
+    """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json."""
+    for run in runs:
+        if run.config.seed == 0 and run.config.method in ("normal", "proposed") and run.kept:
+            files.write_json(folder / "films" / f"{run.config.dataset}-{run.config.preset}" / f"{run.config.name}.json", film(run))
+
+
+def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:
+    """The films of a data set under a folder of records: method -> film."""
+    found = [files.read_json(path) for path in sorted((folder / "films" / f"{dataset}-{preset}").glob("*.json"))]
+    return {one["config"]["method"]: one for one in found}

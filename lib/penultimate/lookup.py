@@ -1,0 +1,91 @@
+"""What widgets look up instead of computing: features, predictions and confidences at every level, kept beside the run."""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from . import data, files, geometry
+from .centroids import class_means
+from .model import penultimate_features
+from .noise import apply
+from .runs import Run
+from .train import KEPT_IMAGES
+
+# Slider positions; the Gaussian ones of other data sets are in grey levels.
+LEVELS = {
+    "gaussian": {"digits": tuple(round(0.05 * k, 2) for k in range(11)), "default": tuple(4 * k / 255 for k in range(9))},
+    "uniform": {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(8 * k / 255 for k in range(5))},
+    "laplace": {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(8 * k / 255 for k in range(5))},
+    "salt_pepper": {"default": (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)},
+    "occlusion": {"default": (0.0, 0.125, 0.25, 0.375, 0.5)},
+    "low_resolution": {"default": (1.0, 1.5, 2.0, 3.0, 4.0)},
+}
+
+
+class Lookup(NamedTuple):
+    """Of one network, by level (L) and image (N): features (L,N,d) float16, predicted class and its probability (L,N)."""
+
+    features: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+def levels(perturbation: str, dataset: str) -> tuple[float, ...]:
+    """The slider positions of a perturbation.
+
+    >>> levels("gaussian", "digits")[:3], levels("occlusion", "cifar10")[1]
+    ((0.0, 0.05, 0.1), 0.125)
+    """
+    return LEVELS[perturbation].get(dataset, LEVELS[perturbation]["default"])
+
+
+def perturbed(images: Tensor, perturbation: str, at: tuple[float, ...]) -> Tensor:
+    """uint8 images (N,C,H,W) -> (L,N,C,H,W) in [0,1]: at each level with the same random numbers, so that a slider moves smoothly."""
+    draw = lambda: torch.Generator(images.device).manual_seed(0)  # noqa: E731
+    return torch.stack([apply(perturbation, data.to_unit(images), level, draw()) if level else data.to_unit(images) for level in at])
+
+
+@torch.inference_mode()
+def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: str = "cpu") -> Lookup:
+    """The lookup of a run for the first test images given, from beside the run where it is kept, else made and kept there."""
+    at = levels(perturbation, run.config.dataset)
+    path, named = run.folder / "lookup" / f"{perturbation}.safetensors", {"levels": json.dumps(at), "images": str(len(images))}
+    if path.exists():
+        tensors, metadata = files.read_tensors(path)
+        if metadata == named:
+            return Lookup(**{name: tensor.numpy() for name, tensor in tensors.items()})
+    model = run.model.to(device)
+    found = {"features": [], "predicted": [], "confidence": []}
+    for view in perturbed(images.to(device), perturbation, at):
+        q = penultimate_features(model, view)
+        confidence, predicted = model.head(q).softmax(1).max(1)
+        for name, part in (("features", q.half()), ("predicted", predicted.int()), ("confidence", confidence)):
+            found[name].append(part.cpu())
+    tensors = {name: torch.stack(parts) for name, parts in found.items()}
+    files.write_tensors(path, tensors, named)
+    return Lookup(**{name: tensor.numpy() for name, tensor in tensors.items()})
+
+
+def numbers(run: Run, seen: Lookup, labels: np.ndarray) -> pd.DataFrame:
+    """Per level, in all d dimensions: radius and margin (see `geometry.describe`), mean distance to the own class's clean centroid,
+    silhouette (mean over images of (b - a) / max(a, b): a the mean distance within the class, b to the nearest other one)."""
+    from sklearn.metrics import silhouette_score
+
+    head, truth, rows = run.model.head, torch.as_tensor(labels), []
+    clean = torch.from_numpy(seen.features[0]).double()
+    centroids, _ = class_means(clean, truth, len(head.bias))
+    for q in torch.from_numpy(seen.features).double():
+        shape = geometry.describe(q, truth, head.weight, head.bias)
+        away = torch.linalg.vector_norm(q - centroids[truth], dim=1).mean()
+        rows.append((shape["radius"], shape["margin"], float(away), float(silhouette_score(q.numpy(), labels))))
+    columns = ["radius", "margin", "to clean centroid", "silhouette"]
+    return pd.DataFrame(rows, columns=columns, index=pd.Index(levels("gaussian", run.config.dataset), name="level"))
+
+
+def looked_at(dataset: str, root=None) -> data.Split:
+    """The first test images, at most as many as features are kept of while training."""
+    return data.load(dataset, root).test[:KEPT_IMAGES]
