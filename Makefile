@@ -37,7 +37,7 @@ figures: .venv
 	$(RUN) penultimate report --publish
 
 notebooks: .venv
-	$(RUN) jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/[0-9]*.ipynb
+	$(RUN) penultimate report --notebooks
 
 lock:
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet -o requirements-all.txt

@@ -54,6 +54,15 @@ def test_fingerprint_is_stable_and_sees_every_pixel_and_label(digits):
         assert changed.fingerprint != digits.fingerprint
 
 
+def test_a_sample_is_of_all_classes_even_where_a_file_is_sorted_by_class():
+    labels = torch.arange(10).repeat_interleave(100)
+    split = data.Split(labels.reshape(-1, 1, 1, 1).byte(), labels, labels >= 0)
+    drawn = split.sample(200)
+    assert len(drawn) == 200 and len(set(drawn.images.flatten().tolist())) == 10
+    assert torch.equal(drawn.images.flatten().long(), drawn.labels) and torch.equal(drawn.labels, split.sample(200).labels)
+    assert split.sample(1000) is split
+
+
 def test_a_split_is_indexed_as_one(digits):
     part = digits.test[torch.tensor([3, 1])]
     assert len(part) == 2 and torch.equal(part.images[1], digits.test.images[1]) and part.labels[0] == digits.test.labels[3]

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from penultimate import figures, planes, records
+from penultimate import figures, records
 
 ROWS = records.headline(None, "digits", "digits")
 
@@ -29,20 +30,16 @@ def test_gains_are_the_paired_differences():
         )
 
 
-def test_plane_draws_each_boundary_where_it_decides_and_its_band_delta_d_wide():
-    weight, bias, delta_d = np.array([[1.0, 0.3], [-1.0, 0.5], [0.0, -1.0]]), np.array([0.0, 0.0, 0.4]), 0.7
-    features = np.array([[3.0, 1.0], [-2.5, 2.0], [0.0, -3.0]])
-    figure = planes.plane(features, np.arange(3), weight, bias, features, 0.5, delta_d, "")
-    lines = [trace for trace in figure.data if trace.name == "decision boundary"]
-    bands = [trace for trace in figure.data if trace.legendgroup == "band"]
-    for line, band, (c, j) in zip(lines, bands, [(1, 0), (2, 0), (2, 1)], strict=True):
-        points = np.stack([line.x, line.y], 1)
-        logits = points[~np.isnan(points[:, 0])] @ weight.T + bias
-        assert np.allclose(logits[:, c], logits[:, j]) and (logits[:, c] >= logits.max(1) - 0.02).all()
-        edge = np.stack([band.x, band.y], 1) @ (weight[c] - weight[j]) + bias[c] - bias[j]
-        assert np.allclose(np.abs(edge) / np.linalg.norm(weight[c] - weight[j]), delta_d)
-
-
 def test_methods_differ_in_colour_and_in_marker():
     colours, markers, _ = zip(*figures.STYLE.values(), strict=True)
     assert len(set(colours)) == len(set(markers)) == len(figures.STYLE)
+
+
+def test_an_animation_holds_every_frame_and_the_last_one_longest(tmp_path):
+    pages = [figures.blank(str(i), width=120, height=90) for i in range(3)]
+    if not figures.animate(pages, tmp_path / "x.gif", milliseconds=200):
+        pytest.skip("needs Chrome or Chromium")
+    with Image.open(tmp_path / "x.gif") as gif:
+        assert gif.n_frames == 3 and gif.size == (120, 90)
+        times = [gif.seek(i) or gif.info["duration"] for i in range(3)]
+    assert times == [200, 200, 3000]

@@ -47,6 +47,13 @@ def test_a_page_without_a_kernel_shows_pictures(committed):
     assert any("image/png" in output.get("data", {}) for cell in code(committed) for output in cell.outputs)
 
 
+def test_no_live_widget_is_committed(committed):
+    """Without a kernel it would be an error box; the pictures before it tell the story."""
+    assert "widgets" not in committed.metadata
+    outputs = (output for cell in code(committed) for output in cell.outputs)
+    assert not any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs)
+
+
 def test_layout(committed):
     assert committed.metadata.kernelspec.name == "python3"
     assert committed.cells[0].source.startswith("# ") and "parameters" in tags(committed.cells[1])
@@ -88,13 +95,27 @@ def train(findings):
     assert findings["loss_falls"] == dict.fromkeys(METHODS, True)
 
 
+def penultimate_layer(findings):
+    assert findings["epochs"] == [0, 1, 2]
+    for numbers, terms in zip(findings["numbers"].values(), findings["terms"].values(), strict=True):
+        (clean, noisy), (_, away) = numbers["silhouette"], numbers["to clean centroid"]
+        assert -1 < noisy < clean < 1 and away > numbers["to clean centroid"][0] > 0
+        assert len(terms["compact"]) == 3 and min(terms["margin"]) >= 0
+    assert all(0 <= share < 1 for shares in findings["misleading"].values() for share in shares)
+
+
 def noise_sweep(findings):
     assert findings["tolerated"]["both"] > findings["tolerated"]["normal"]
-    assert findings["images"] == 450 and all(
-        0 < wrong < 450 for wrong in findings["misread"].values()
-    )  # two epochs: neither perfect nor nothing
-    assert len(findings["others"]) == 5 and all(0 < row["proposed"] < 1 for row in findings["others"])
+    assert findings["images"] == 450 and findings["misread"].keys() == set(METHODS)
+    assert all(0 < wrong < 450 for wrong in findings["misread"].values())  # two epochs: neither perfect nor nothing
+    assert len(findings["others"]) == 5 and all(0 < row["proposed"] < 1 for row in findings["others"].values())
     assert len(findings["gain_cifar10"]) >= 2 * 5
 
 
-ASSERTED = {"00_start_here": start_here, "01_losses_by_hand": losses_by_hand, "02_train": train, "04_noise_sweep": noise_sweep}
+ASSERTED = {
+    "00_start_here": start_here,
+    "01_losses_by_hand": losses_by_hand,
+    "02_train": train,
+    "03_penultimate_layer": penultimate_layer,
+    "04_noise_sweep": noise_sweep,
+}

@@ -120,6 +120,7 @@ def train(
 
     Example: python -m penultimate train --methods normal,proposed --seeds 0-4 --jobs 2 --epochs 10
     """
+    from . import films
     from .jobs import train_all
     from .records import collect
 
@@ -127,6 +128,7 @@ def train(
     runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)
     if records:
         collect([run.record for run in runs], records)
+        films.collect(runs, records)
     for run in runs:
         gaussian = run.record["metrics"]["last"]["gaussian"]
         accuracy = "  ".join(f"{100 * sum(a) / len(a):.1f}" for a in gaussian["accuracy"])
@@ -212,6 +214,7 @@ def report_command(
     dataset: Dataset = "digits", preset: Preset = None,
     out: Annotated[Path | None, typer.Option(help="the page to write  [default: data/cache/report.html]")] = None,
     publish: Annotated[bool, typer.Option("--publish", help="renew README's tables and figures/ from the committed records")] = False,
+    notebooks: Annotated[bool, typer.Option("--notebooks", help="execute the committed notebooks in place")] = False,
 ):  # fmt: skip
     """One self-contained page from records, nothing trained.
 
@@ -221,6 +224,8 @@ def report_command(
 
     if publish:
         report.publish()
+    elif notebooks:
+        report.execute()
     else:
         out = out or data.CACHE / "report.html"
         report.page(out, records, dataset, Config(dataset=dataset, preset=preset).preset)

@@ -40,6 +40,11 @@ class Split:
     def __getitem__(self, rows) -> "Split":
         return Split(self.images[rows], self.labels[rows], self.exact[rows])
 
+    def sample(self, count: int) -> "Split":
+        """At most so many images, of a fixed shuffle (files may be sorted by class); all of them, in order, where they are no more."""
+        shuffled = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        return self if len(self) <= count else self[shuffled[:count]]
+
     def to(self, device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device), self.exact.to(device))
 

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from . import InputError
 from .figures import STYLE, TEMPLATE, WIDTH, blank
 from .films import scenes as scenes_of
 from .planes import Scene, boundary
@@ -22,73 +23,81 @@ NOWHERE = np.full((1, 2), np.nan)
 TERMS = {"compact": "L<sub>compact</sub>", "noisy": "L<sub>noisy</sub>", "margin": "L<sub>margin</sub>"}
 
 
-def _xy(points: np.ndarray | None) -> dict:
-    points = NOWHERE if points is None or not len(points) else points
+def _xy(points: np.ndarray) -> dict:
     return dict(x=points[:, 0], y=points[:, 1])
 
 
-def plane_traces(scene: Scene, delta_v: float, delta_d: float, names, reach: float, legend: bool = True) -> list[go.Scatter]:
-    """Bands, boundaries, circles, points and centroids of a scene, always 21 traces. Lines are drawn well beyond `reach`."""
-    traces = []
-    ranks = ("class", "noisy", "centroid", "circle", "line", "band", "rest")
-    once = lambda first, group, name: dict(  # noqa: E731
-        legendgroup=group, name=name, showlegend=legend and first, legendrank=100 + 10 * ranks.index(group.split()[0])
-    )
-    for c, j in PAIRS:
-        line, first = boundary(scene, c, j, delta_d, 4 * reach), (c, j) == PAIRS[0]
-        band = np.concatenate([part for side in line.band for part in (side, side[:1], NOWHERE)]) if line.band else None
-        quiet = dict(mode="lines", hoverinfo="skip")
-        traces += [
-            go.Scatter(
-                **_xy(band), **quiet, fill="toself", fillcolor="rgba(120,120,120,0.15)", line_width=0,
-                **once(first, "band", "within δ<sub>d</sub> of it"),
-            ),
-            go.Scatter(
-                **_xy(line.line), **quiet, line=dict(color="#AAAAAA", width=1, dash="dot"), **once(first, "rest", "a third class wins")
-            ),
-            go.Scatter(**_xy(line.decides), **quiet, line=dict(color="#555555", width=2.5), **once(first, "line", "decision boundary")),
-        ]  # fmt: skip
+def plane_shapes(scene: Scene, delta_v: float, delta_d: float, reach: float) -> list[np.ndarray]:
+    """The coordinates (n,2) of a scene, 11 parts: bands, lines, deciding segments; of each class noisy, clean features; centroids; circles.
+
+    Lines are drawn well beyond `reach`; what there is not is a point nowhere.
+    """
+    lines = [boundary(scene, c, j, delta_d, 4 * reach) for c, j in PAIRS]
+    bands = [np.concatenate([side, side[:1]]) for line in lines for side in line.band]
+    decides = [line.decides for line in lines if line.decides is not None]
     angle = np.linspace(0, 2 * np.pi, 60)
     circle = delta_v * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    features = [
+        part
+        for k in range(3)
+        for part in (scene.noisy[scene.labels == k] if len(scene.noisy) else NOWHERE, scene.points[scene.labels == k])
+    ]
+    circles = _with_gaps([centroid + circle for centroid in scene.centroids])
+    return [_with_gaps(bands), _with_gaps([line.line for line in lines]), _with_gaps(decides), *features, scene.centroids, circles]
+
+
+def _with_gaps(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([points for part in parts for points in (part, NOWHERE)]) if parts else NOWHERE
+
+
+def plane_traces(scene: Scene, delta_v: float, delta_d: float, names, reach: float, legend: bool = True) -> list[go.Scatter]:
+    """`plane_shapes` as traces. names: of the three classes."""
+    told = "%{fullData.name}<extra></extra>"
+
+    def style(name: str, rank: int, shown: bool = True, **more) -> dict:
+        return dict(name=name, legendgroup=name, legendrank=rank, showlegend=legend and shown, hoverinfo="skip") | more
+
+    styles = [
+        style("within δ<sub>d</sub> of it", 160, mode="lines", fill="toself", fillcolor="rgba(120,120,120,0.18)", line_width=0),
+        style("a third class wins", 170, mode="lines", line=dict(color="#AAAAAA", width=1, dash="dot")),
+        style("decision boundary", 150, mode="lines", line=dict(color="#555555", width=2.5)),
+    ]
     for k, name in enumerate(names):
-        own = scene.labels == k
-        noisy = scene.noisy[own] if len(scene.noisy) else None
-        mark = dict(color=COLOURS[k], symbol=MARKERS[k])
-        traces += [
-            go.Scatter(
-                **_xy(noisy), mode="markers", hoverinfo="skip", marker=mark | dict(symbol=f"{MARKERS[k]}-open", size=7, opacity=0.65),
-                **once(k == 0 and noisy is not None, "noisy", "the same, noisy"),
-            ),
-            go.Scatter(
-                **_xy(scene.points[own]), mode="markers", marker=mark | dict(size=8, line=dict(width=1, color="white")),
-                **once(True, f"class {k}", f"class {name}"), hovertemplate=f"class {name}<extra></extra>",
-            ),
-            go.Scatter(
-                **_xy(scene.centroids[[k]]), mode="markers", marker=mark | dict(symbol="x", size=10, line=dict(width=1.5, color="black")),
-                **once(k == 0, "centroid", "centroid"), hovertemplate=f"centroid of {name}<extra></extra>",
-            ),
-            go.Scatter(
-                **_xy(scene.centroids[k] + circle), mode="lines", hoverinfo="skip", line=dict(color="black", width=1.5, dash="dot"),
-                **once(k == 0, "circle", "δ<sub>v</sub> around it"),
-            ),
-        ]  # fmt: skip
-    return traces
+        mark, noisy = dict(color=COLOURS[k], symbol=MARKERS[k]), dict(color=COLOURS[k], symbol=f"{MARKERS[k]}-open", size=7, opacity=0.65)
+        styles += [
+            style("the same, noisy", 120, not k and len(scene.noisy) > 0, mode="markers", marker=noisy),
+            style(f"class {name}", 110, mode="markers", marker=mark | dict(size=8, line=dict(width=1, color="white")), hovertemplate=told),
+        ]
+    cross = dict(color=COLOURS[:3], symbol="x", size=8, line=dict(width=1.2, color="black"))
+    styles += [
+        style("centroid", 130, mode="markers", marker=cross, hovertemplate=told),
+        style("δ<sub>v</sub> around it", 140, mode="lines", line=dict(color="black", width=1.5, dash="dot")),
+    ]
+    shapes = plane_shapes(scene, delta_v, delta_d, reach)
+    return [go.Scatter(**_xy(shape), **style) for shape, style in zip(shapes, styles, strict=True)]
 
 
-def arrow_trace(arrows, colour: str = RED) -> go.Scatter:
-    """Steps as one trace: shafts, with a head where each ends. arrows: (start, step) pairs of 2-vectors."""
-    ends = [np.stack([start, start + step, [np.nan] * 2]) for start, step in arrows]
+def arrow_shape(starts: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Steps as one line with gaps (3n,2); steps of no length are left out."""
+    moved = np.abs(steps).sum(1) > 0
+    ends = np.stack([starts, starts + steps, np.full_like(starts, np.nan)], axis=1)[moved]
+    return ends.reshape(-1, 2) if moved.any() else NOWHERE
+
+
+def arrow_trace(starts: np.ndarray, steps: np.ndarray, colour: str = RED) -> go.Scatter:
+    """Steps as one trace: shafts, with a head where each ends. starts, steps (n,2)."""
     return go.Scatter(
-        **_xy(np.concatenate(ends) if ends else None), mode="lines+markers", hoverinfo="skip", showlegend=False,
-        line=dict(color=colour, width=2), marker=dict(symbol="arrow", angleref="previous", color=colour, size=[0, 9, 0] * len(ends) or 0),
+        **_xy(arrow_shape(starts, steps)), mode="lines+markers", hoverinfo="skip", showlegend=False, line=dict(color=colour, width=2),
+        marker=dict(symbol="arrow", angleref="previous", color=colour, size=[0, 9, 0] * len(starts)),
     )  # fmt: skip
 
 
-def plane(scene: Scene, delta_v: float, delta_d: float, title: str, names=("0", "1", "2"), arrows=()) -> go.Figure:
-    """One scene: points, centroids, circles of radius delta_v, boundaries with the bands that centroids must leave, steps."""
+def plane(scene: Scene, delta_v: float, delta_d: float, title: str, names, starts=(), steps=()) -> go.Figure:
+    """One scene: points, centroids, circles of radius delta_v, boundaries with the bands that centroids must leave, steps (n,2)."""
     figure = blank(title, width=760, height=640)
     reach = 1.15 * (scene.reach + delta_v)
-    figure.add_traces([*plane_traces(scene, delta_v, delta_d, names, reach), arrow_trace(arrows)])
+    arrows = arrow_trace(np.reshape(starts, (-1, 2)), np.reshape(steps, (-1, 2)))
+    figure.add_traces([*plane_traces(scene, delta_v, delta_d, names, reach), arrows])
     axis = dict(range=[-reach, reach], constrain="domain")
     return figure.update_layout(xaxis=axis | dict(title="feature 1"), yaxis=axis | dict(title="feature 2", scaleanchor="x"))
 
@@ -117,8 +126,10 @@ def add_plane(figure: go.Figure, row: int, col: int, traces: list[go.Scatter], r
 def film_frame(films: dict[str, dict], index: int) -> go.Figure:
     """Training at the index-th kept epoch: the plane of each method, below it the terms over the epochs with a mark at this one.
 
-    films: method -> `planes.film`. The scale is the same in every frame.
+    films: two methods -> `films.film`. The scale is the same in every frame.
     """
+    if len(films) != 2:
+        raise InputError(f"a film shows two methods side by side, got {', '.join(films) or 'none'}: train both")
     first = next(iter(films.values()))
     figure = make_subplots(
         2, 6, specs=[[dict(colspan=3), None, None, dict(colspan=3), None, None], [dict(colspan=2), None] * 3], row_heights=[0.68, 0.32],

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from . import files
+from .jobs import no_bars
 from .lookup import Lookup
 from .runs import Run
 
@@ -14,7 +15,10 @@ def embedding(run: Run, seen: Lookup, neighbors: int = 15) -> np.ndarray:
     Kept in the run's folder; where it has to be made, a line says so (the first time takes the better part of a minute: the
     library is compiled). Positions depend on the machine and on the library's version; nothing should be tested on them.
     """
-    path, named = run.folder / "lookup" / "umap.safetensors", {"shape": str(seen.features.shape), "neighbors": str(neighbors)}
+    path, named = (
+        run.folder / "lookup" / "umap.safetensors",
+        {"features": files.digest(torch.from_numpy(seen.features)), "neighbors": str(neighbors)},
+    )
     if path.exists():
         tensors, metadata = files.read_tensors(path)
         if metadata == named:
@@ -26,7 +30,7 @@ def embedding(run: Run, seen: Lookup, neighbors: int = 15) -> np.ndarray:
 
     clean = seen.features[0].astype(np.float32)
     fitted = umap.UMAP(n_neighbors=min(neighbors, len(clean) - 1), min_dist=0.2, random_state=0, n_jobs=1).fit(clean)
-    steps = tqdm(seen.features[1:].astype(np.float32), desc="UMAP of noisy features", unit="level", leave=False, disable=None)
+    steps = tqdm(seen.features[1:].astype(np.float32), desc="UMAP of noisy features", unit="level", leave=False, disable=no_bars())
     positions = np.stack([fitted.embedding_, *(fitted.transform(noisy) for noisy in steps)])
     files.write_tensors(path, {"positions": torch.from_numpy(positions.astype(np.float32))}, named)
     return positions

@@ -15,7 +15,7 @@ from .lookup import Lookup
 from .planes import scene, through
 from .records import level_name
 from .runs import Run
-from .widgets import WIDE, column, table
+from .widgets import WIDE, column, redraw, table
 
 UNITS = {
     "gaussian": "σ", "uniform": "deviation", "laplace": "deviation", "salt_pepper": "share of pixels",
@@ -48,12 +48,13 @@ def says(method: str, predicted: int, label: int, confidence: float, names) -> s
 
 def level_slider(name: str, perturbation: str, levels, neutral: float = 0.0) -> ui.SelectionSlider:
     """A slider over the levels of a perturbation; its value is the position."""
-    label = level_name if perturbation in ("gaussian", "uniform", "laplace") else lambda level: "none" if level == neutral else f"{level:g}"
+    deviation = perturbation in ("gaussian", "uniform", "laplace")
+    label = lambda level: level_name(level).split()[0] if deviation else "none" if level == neutral else f"{level:g}"  # noqa: E731
     return ui.SelectionSlider(options=[(label(level), i) for i, level in enumerate(levels)], description=name, tooltip=name, **WIDE)
 
 
 class UmapExplorer:
-    """UMAPs of several networks over one noise slider; under each picture its numbers in all d dimensions; hover shows the image.
+    """UMAPs of two networks over one noise slider; under each picture its numbers in all d dimensions; hover shows the image.
 
     seen: method -> Lookup; placed: method -> positions (L,N,2); views (L,N,C,H,W) in [0,1]; numbers: method -> `lookup.numbers`.
     """
@@ -79,7 +80,7 @@ class UmapExplorer:
         self.image.observe(self._picture, "value")
         self._tell()
         self._picture()
-        self.box = ui.VBox([ui.HBox([column(self.level, self.image), self.card, self.told]), self.figure])
+        self.box = ui.VBox([ui.HBox([column(self.level, self.image, self.told), self.card]), self.figure])
 
     def _wrong(self, level: int) -> dict[str, np.ndarray]:
         return {method: seen.predicted[level] != self.labels for method, seen in self.seen.items()}
@@ -144,7 +145,7 @@ class NoiseExplorer:
         self.sigma = level_slider("Gaussian noise σ", "gaussian", levels["gaussian"])
         self.kind = ui.Dropdown(options=others, description="other perturbation", **WIDE)
         self.other = self._slider_of(others[0])
-        self.page = ui.IntSlider(0, min=0, max=(len(labels) - 1) // 8, description="images, 8 a page", **WIDE)
+        self.page = ui.IntSlider(1, min=1, max=(len(labels) - 1) // 8 + 1, description="images, 8 a page", **WIDE)
         self.shown, self.strip, self.told = ("gaussian", 0), ui.HTML(), ui.HTML()
         self.figure = go.FigureWidget(self._draw())
         self.sigma.observe(lambda change: self._show("gaussian", change.new), "value")
@@ -204,19 +205,17 @@ class NoiseExplorer:
 
     def _show(self, kind: str, level: int) -> None:
         self.shown = kind, level
-        with self.figure.batch_update():
-            for trace, curve in zip(self.figure.data, self._curves(), strict=False):
-                trace.x, trace.y = curve["x"], curve["y"]
-            for panel, method in enumerate(self.methods):
-                placed = self.planes[method].project(self.seen[method][kind].features[level].astype(float))
-                for k, c in enumerate(self.classes):
-                    trace = self.figure.data[4 + 21 * panel + 9 + 4 * k]
-                    trace.x, trace.y = placed[self.labels == c].T
+        shapes = {n: np.stack([curve["x"], curve["y"]], axis=1) for n, curve in enumerate(self._curves())}
+        for panel, method in enumerate(self.methods):
+            placed = self.planes[method].project(self.seen[method][kind].features[level].astype(float))
+            first = 4 + 11 * panel + 3  # after the curves and marks, the planes before it, and the boundaries of its own
+            shapes |= {first + 2 * k: placed[self.labels == c] for k, c in enumerate(self.classes)}
+        redraw(self.figure, shapes)
         self._say()
 
     def _another_kind(self, change) -> None:
         fresh = self._slider_of(change.new)
-        self.other.options, self.other.description = fresh.options, fresh.description
+        self.other.options, self.other.description, self.other.tooltip = fresh.options, fresh.description, fresh.tooltip
         self._show(change.new, self.other.value)
 
     def _another_method(self, _=None) -> None:
@@ -229,14 +228,15 @@ class NoiseExplorer:
 
     def _say(self, _=None) -> None:
         kind, level = self.shown
-        rows, images = [], range(8 * self.page.value, min(8 * self.page.value + 8, len(self.labels)))
+        rows, images = [], range(8 * self.page.value - 8, min(8 * self.page.value, len(self.labels)))
         for method in self.methods:
             seen = self.seen[method][kind]
             away = np.linalg.norm(seen.features[level] - self.means[method][self.labels], axis=1).mean()
             rows.append(
                 [method, f"{self._accuracy(method, kind)[level]:.1f} %", f"{100 * seen.confidence[level].mean():.1f} %", f"{away:.2f}"]
             )
-        shown = f"{kind}, {dict(enumerate(self.levels[kind]))[level]:.3g}"
+        amount = self.levels[kind][level]
+        shown = f"{kind}, {level_name(amount) if kind == 'gaussian' else f'{amount:.3g}'}"
         self.told.value = table([shown, "accuracy", "mean confidence", "distance to own clean centroid"], rows)
         said = lambda method, i: says(  # noqa: E731
             method, self.seen[method][kind].predicted[level, i], self.labels[i], self.seen[method][kind].confidence[level, i], self.names

@@ -212,6 +212,21 @@ def export(figures: list[go.Figure], paths: list[Path]) -> bool:
     return True
 
 
+def animate(figures: list[go.Figure], path: Path, milliseconds: int = 450) -> bool:
+    """Write figures as the frames of a GIF that holds its last frame for three seconds; False where no Chrome runs."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{i:03d}.png" for i in range(len(figures))]
+        if not export(figures, paths):
+            return False
+        frames = [Image.open(frame).convert("RGB").reduce(2).quantize(64, dither=Image.Dither.NONE) for frame in paths]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = [milliseconds] * (len(frames) - 1) + [3000]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
+    return True
+
+
 def _palette(path: Path) -> bytes:
     """A PNG in 256 colours, which a chart does not miss: a quarter of the size, so that notebooks stay small."""
     from PIL import Image

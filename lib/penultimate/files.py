@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -31,6 +32,11 @@ def write(path: Path, content: bytes) -> None:
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
+
+
+def digest(tensor: Tensor) -> str:
+    """First 16 digits of the sha256 of a tensor's values."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -10,25 +10,26 @@ from . import InputError, data, files, losses
 from .centroids import class_means
 from .planes import Scene, scene
 from .runs import Run
-from .train import KEPT_IMAGES
+from .train import KEPT_IMAGES, kept_epochs
 
 # On digits the three classes that `normal` confuses most at the training noise (seeds 1 to 4); on CIFAR-10 cat, dog, deer.
 CLASSES = {"digits": (1, 8, 9), "cifar10": (3, 5, 4)}
 PER_CLASS = 60  # drawn of each class
+DIGITS = {"weight": 6, "bias": 6, "stretch": 6}  # kept after the point; 3 of the features
 
 
 def film(run: Run, classes=None, root=None) -> dict:
     """At each kept epoch the scene of three classes (default: CLASSES of the data set, or the first three) and the terms of the loss.
 
-    The features are those of the first test images. terms: L_compact, L_noisy and L_margin, unweighted, for every method, whether
+    The features are those of at most KEPT_IMAGES test images. terms: L_compact, L_noisy and L_margin, unweighted, for every method, whether
     its own loss has them or not, and the accuracies on the same images, clean and with the training noise.
     """
-    config, split = run.config, data.load(run.config.dataset, root).test[:KEPT_IMAGES]
+    config, split = run.config, data.load(run.config.dataset, root).test.sample(KEPT_IMAGES)
     labels, classes = split.labels, classes or CLASSES.get(config.dataset, (0, 1, 2))
     if not set(classes) <= set(labels.tolist()):
         raise InputError(f"classes {tuple(classes)}: expected classes of the test images, 0 to {int(labels.max())}")
-    if not run.kept:
-        raise InputError(f"{run.folder} holds no features of its training (an older version made it): delete it, and it is trained again")
+    if not _complete(run):
+        raise InputError(f"{run.folder} lacks features of its training (an older version made it): delete it, and it is trained again")
     drawn = torch.cat([torch.nonzero(labels == c).flatten()[:PER_CLASS] for c in classes])
     scenes, terms = [], []
     for now in run.kept.values():
@@ -51,8 +52,12 @@ def film(run: Run, classes=None, root=None) -> dict:
         "images": len(labels),
         "epochs": list(run.kept),
         "terms": {name: [round(float(row[name]), 5) for row in terms] for name in terms[0]},
-        "frames": [{name: np.round(part, 3).tolist() for name, part in seen._asdict().items()} for seen in scenes],
+        "frames": [{name: np.round(part, DIGITS.get(name, 3)).tolist() for name, part in seen._asdict().items()} for seen in scenes],
     }
+
+
+def _complete(run: Run) -> bool:
+    return list(run.kept) == kept_epochs(run.config.epochs)
 
 
 def scenes(film: dict) -> list[Scene]:
@@ -63,7 +68,7 @@ def scenes(film: dict) -> list[Scene]:
 def collect(runs: list[Run], folder: Path) -> None:
     """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json."""
     for run in runs:
-        if run.config.seed == 0 and run.config.method in ("normal", "proposed") and run.kept:
+        if run.config.seed == 0 and run.config.method in ("normal", "proposed") and _complete(run):
             files.write_json(folder / "films" / f"{run.config.dataset}-{run.config.preset}" / f"{run.config.name}.json", film(run))
 
 

@@ -20,6 +20,11 @@ from .train import OutOfTime, usable
 SECONDS_BETWEEN_LINES = 5
 
 
+def no_bars() -> bool:
+    """Whether bars are of no use: the output is neither a terminal nor a notebook."""
+    return not sys.stderr.isatty() and "ipykernel" not in sys.modules
+
+
 class Progress:
     """Two bars, runs and epochs, in a terminal and in JupyterLab; plain lines where the output is not a terminal."""
 
@@ -27,9 +32,8 @@ class Progress:
         from tqdm.auto import tqdm
 
         self.lines, self.last_line = not sys.stderr.isatty(), 0.0
-        hidden = self.lines and "ipykernel" not in sys.modules
-        self.runs = tqdm(total=len(configs), desc="runs  ", unit="run", disable=hidden)
-        self.epochs = tqdm(total=sum(c.epochs for c in configs), desc="epochs", unit="epoch", disable=hidden)
+        self.runs = tqdm(total=len(configs), desc="runs  ", unit="run", disable=no_bars())
+        self.epochs = tqdm(total=sum(c.epochs for c in configs), desc="epochs", unit="epoch", disable=no_bars())
         self.done, self.reached = 0, {}
 
     def epoch(self, config: Config, row: dict) -> None:

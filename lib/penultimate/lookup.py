@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import data, files, geometry
 from .centroids import class_means
+from .jobs import no_bars
 from .model import penultimate_features
 from .noise import apply
 from .runs import Run
@@ -51,20 +52,24 @@ def perturbed(images: Tensor, perturbation: str, at: tuple[float, ...]) -> Tenso
 
 @torch.inference_mode()
 def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: str = "cpu") -> Lookup:
-    """The lookup of a run for the first test images given, from beside the run where it is kept, else made and kept there."""
+    """The lookup of a run for these test images, from beside the run where it is kept, else made and kept there."""
     at = levels(perturbation, run.config.dataset)
-    path, named = run.folder / "lookup" / f"{perturbation}.safetensors", {"levels": json.dumps(at), "images": str(len(images))}
+    path, named = run.folder / "lookup" / f"{perturbation}.safetensors", {"levels": json.dumps(at), "images": files.digest(images)}
     if path.exists():
         tensors, metadata = files.read_tensors(path)
         if metadata == named:
             return Lookup(**{name: tensor.numpy() for name, tensor in tensors.items()})
+    from tqdm.auto import tqdm
+
     model = run.model.to(device)
     found = {"features": [], "predicted": [], "confidence": []}
-    for view in perturbed(images.to(device), perturbation, at):
+    views = perturbed(images.to(device), perturbation, at)
+    for view in tqdm(views, desc=f"{run.config.method}: {perturbation}", unit="level", leave=False, disable=no_bars()):
         q = penultimate_features(model, view)
         confidence, predicted = model.head(q).softmax(1).max(1)
         for name, part in (("features", q.half()), ("predicted", predicted.int()), ("confidence", confidence)):
             found[name].append(part.cpu())
+    run.model.to("cpu")
     tensors = {name: torch.stack(parts) for name, parts in found.items()}
     files.write_tensors(path, tensors, named)
     return Lookup(**{name: tensor.numpy() for name, tensor in tensors.items()})
@@ -87,5 +92,5 @@ def numbers(run: Run, seen: Lookup, labels: np.ndarray) -> pd.DataFrame:
 
 
 def looked_at(dataset: str, root=None) -> data.Split:
-    """The first test images, at most as many as features are kept of while training."""
-    return data.load(dataset, root).test[:KEPT_IMAGES]
+    """Test images, the same ones and at most as many as features are kept of while training."""
+    return data.load(dataset, root).test.sample(KEPT_IMAGES)

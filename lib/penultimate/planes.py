@@ -35,7 +35,7 @@ def through(three: np.ndarray) -> Plane:
     """
     origin = three.mean(0)
     right, up = three[0] - origin, three[1] - origin
-    first = right / np.linalg.norm(right)
+    first = right / max(np.linalg.norm(right), np.finfo(float).tiny)
     up = up - (up @ first) * first
     if not np.linalg.norm(up) > 1e-9 * np.linalg.norm(right):
         raise InputError("the three centroids lie on one line: choose other classes")
@@ -109,7 +109,8 @@ def boundary(scene: Scene, c: int, j: int, delta_d: float, reach: float) -> Boun
     foot = (scene.bias[two] - scene.bias[one]) / length * normal
     line = foot + reach * np.array([[-1.0], [1.0]]) * along
     out = delta_d * scene.stretch[c, j] * normal
-    sides = [_region(scene, k, np.concatenate([line, line[::-1] + sign * out])) for k, sign in ((one, 1), (two, -1))]
+    strips = (np.concatenate([line[::-1], line + out]), np.concatenate([line, line[::-1] - out]))  # both turn the same way round
+    sides = [_region(scene, k, strip) for k, strip in zip((one, two), strips, strict=True)]
     return Boundary(line, _decides(scene, one, two, line), [side for side in sides if len(side)])
 
 

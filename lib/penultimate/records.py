@@ -25,7 +25,7 @@ def read(folder: str | Path | None = None, dataset: str | None = None, preset: s
     folder = Path(folder) if folder else COMMITTED
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: expected records there, as <dataset>-<preset>/<name>.json")
-    found = [files.read_json(path) for path in sorted(folder.glob("*/*.json"))]
+    found = [files.read_json(path) for path in sorted(folder.glob("*/*.json")) if path.parent.name != "bench"]
     missing = [r for r in found if not {"config", "environment", "data", "metrics"} <= set(r)]
     if missing:
         raise InputError(f"{folder}: a record has only {', '.join(missing[0])}; expected config, environment, data and metrics")

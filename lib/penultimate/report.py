@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import InputError, figures, files, records
+from . import InputError, drawings, figures, files, films, records
 from .data import HOME
 from .runs import Run
 
@@ -35,13 +35,25 @@ def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
     rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
     sigma = records.trained_at(rows)
     on = f"{dataset}, n = {rows.seed.nunique()} seed(s), 95 % intervals"
-    return {
+    planes = plane_picture(films.read(folder or records.COMMITTED, dataset, preset))
+    return planes | {
         f"{dataset}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
         f"{dataset}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
         f"{dataset}-geometry": figures.radius_and_margin(
             records.geometry(found), f"Radius and margin of the classes ({dataset}, one mark per run)"
         ),
     }
+
+
+def plane_picture(reels: dict[str, dict]) -> dict:
+    """The centroid planes at the end of training, where there are films of it."""
+    if not reels:
+        return {}
+    config = next(iter(reels.values()))
+    title = f"The plane through the centroids of three classes ({config['config']['dataset']}, one seed, clean and at the training noise)"
+    scenes = {method: films.scenes(reel)[-1] for method, reel in reels.items()}
+    deltas = config["config"]["delta_v"], config["config"]["delta_d"]
+    return {f"{config['config']['dataset']}-planes": drawings.planes_beside(scenes, *deltas, title, config["classes"])}
 
 
 def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
@@ -100,6 +112,7 @@ def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
     """Records, executed notebooks, figures and report.html of these runs, under `out`; returns the page's path."""
     dataset, preset = runs[0].config.dataset, runs[0].config.preset
     records.collect([run.record for run in runs], out / "records")
+    films.collect(runs, out / "records")
     given = {"dataset": dataset, "preset": preset, "seed": runs[0].config.seed, "device": device}
     run_notebooks(out.resolve(), given)
     drawn = pictures(out / "records", dataset, preset)
@@ -186,6 +199,11 @@ def publish() -> None:
     """Renew README's tables, and in figures/ the pictures that README shows, from the committed records."""
     text = renew(README.read_text(encoding="utf-8"))
     files.write(README, text.encode())
+    for dataset, preset in SHOWN.values():
+        reels = films.read(records.COMMITTED, dataset, preset)
+        if f"(figures/{dataset}-training.gif)" in text:
+            epochs = range(len(next(iter(reels.values()))["epochs"]))
+            figures.animate([drawings.film_frame(reels, i) for i in epochs], HOME / "figures" / f"{dataset}-training.gif")
     named = set(re.findall(r"\(figures/([\w-]+)\.png\)", text))
     made = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
     drawn = {name: figure for name, figure in made.items() if name in named}

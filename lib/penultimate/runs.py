@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def kept(self) -> dict[int, dict[str, Tensor]]:
-        """Epoch -> what `Trainer.features` gave then: clean and noisy features (N,d) of the first test images, weight, bias.
+        """Epoch -> what `Trainer.features` gave then: clean and noisy features (N,d) of a sample of test images, weight, bias.
 
         Empty for a run that an older version trained.
         """

@@ -121,7 +121,7 @@ class Trainer:
         self.watched = {} if config.train_on_all else {"validation": splits.validation.to(self.device)}
         if config.best_on_test:
             self.watched["test"] = splits.test.to(self.device)
-        self.looked_at = splits.test[:KEPT_IMAGES].to(self.device)
+        self.looked_at = splits.test.sample(KEPT_IMAGES).to(self.device)
         self.best, self.best_epoch = {}, None
         if self.device.type == "cuda":  # on the CPU, channels-last is slower to no avail, and PyTorch 2.13 then corrupts memory at width 4
             self.model.to(memory_format=torch.channels_last)
@@ -158,7 +158,7 @@ class Trainer:
         self.history.append(row | {"seconds": time.perf_counter() - started})
 
     def features(self) -> dict[str, Tensor]:
-        """clean, noisy: features (N,d) of the first test images, float16, for pictures of training; the head's weight and bias."""
+        """clean, noisy: features (N,d) of a sample of test images, float16, for pictures of training; the head's weight and bias."""
         images = to_unit(self.looked_at.images)
         noise = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
         kept = {name: penultimate_features(self.model, view).half() for name, view in (("clean", images), ("noisy", noise))}

@@ -18,19 +18,19 @@ def column(*children) -> ui.VBox:
     return ui.VBox(children, layout=ui.Layout(flex="0 0 auto", max_width="460px"))
 
 
-def redraw(widget: go.FigureWidget, traces: list[go.Scatter], first: int = 0) -> None:
-    """Give the widget's traces, from the first on, the coordinates of these, in one message to the browser."""
+def redraw(widget: go.FigureWidget, shapes: dict[int, np.ndarray]) -> None:
+    """Give traces, by their number, new coordinates (n,2), in one message to the browser; what has not changed is not sent."""
     with widget.batch_update():
-        for old, new in zip(widget.data[first:], traces, strict=False):
-            old.x, old.y = new.x, new.y
-            if old.mode == "lines+markers":  # arrows: their number changes
-                old.marker.size = new.marker.size
+        for number, shape in shapes.items():
+            trace, (x, y) = widget.data[number], np.asarray(shape, dtype=float).T
+            if not (np.array_equal(trace.x, x, equal_nan=True) and np.array_equal(trace.y, y, equal_nan=True)):
+                trace.x, trace.y = x, y
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """An HTML table: the first column to the left, numbers to the right."""
     cells = lambda tag, row: "".join(  # noqa: E731
-        f"<{tag} style='padding:2px 14px;text-align:{'right' if i else 'left'};font-variant-numeric:tabular-nums'>{cell}</{tag}>"
+        f"<{tag} style='padding:2px 9px;text-align:{'right' if i else 'left'};font-variant-numeric:tabular-nums'>{cell}</{tag}>"
         for i, cell in enumerate(row)
     )
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
@@ -57,11 +57,20 @@ class ByHand:
         self.row = ui.Dropdown(options=[(f"w{'₀₁₂'[c]} (class {c})", c) for c in range(3)], description="weight vector", **WIDE)
         self.angle, self.length = slider("its angle (degrees)", 0, -180, 180, 1), slider("its length", 1, 0.1, 3, 0.05)
         self.values = ui.HTML()
+        self.loading = False  # while a slider is set to what it stands for, it must not change it
         self._show_weight()
         self.figure = go.FigureWidget(drawings.plane(self._scene(), delta_v, delta_d, "", "012"))
-        self.figure.add_trace(drawings.arrow_trace((), PURPLE))
+        nowhere = np.zeros((len(self.q), 2))
+        self.figure.data[-1].marker.size = [0, 9, 0] * 2 * len(self.q)  # steps of clean and noisy features
+        self.figure.add_trace(drawings.arrow_trace(nowhere, nowhere, PURPLE))
         self.figure.update_layout(
-            width=640, height=560, margin=dict(l=60, r=10, t=20, b=60), uirevision="kept", xaxis_range=[-7, 7], yaxis_range=[-7, 7]
+            width=590,
+            height=520,
+            margin=dict(l=55, r=5, t=20, b=60),
+            uirevision="kept",
+            xaxis_range=[-7, 7],
+            yaxis_range=[-7, 7],
+            legend_font_size=12,
         )
         self.point.observe(self._show_point, "value")
         self.row.observe(self._show_weight, "value")
@@ -69,23 +78,29 @@ class ByHand:
             moved.observe(self._moved, "value")
         self._moved()
         note = ui.HTML(
-            f"<div style='line-height:1.5'>Steps against the gradient: <b style='color:{drawings.RED}'>red</b> of L<sub>compact</sub> on clean and of "
-            f"L<sub>noisy</sub> on noisy features, <b style='color:{PURPLE}'>purple</b> of L<sub>margin</sub> on the centroids.</div>"
+            "<div style='line-height:1.5'>Steps against the gradient: "
+            f"<b style='color:{drawings.RED}'>red</b> of L<sub>compact</sub> on clean and of L<sub>noisy</sub> on noisy features, "
+            f"<b style='color:{PURPLE}'>purple</b> of L<sub>margin</sub> on the centroids.</div>"
         )
         controls = [self.delta_v, self.delta_d, self.noise, self.point, self.x, self.up, self.row, self.angle, self.length]
         self.box = ui.HBox([column(*controls, self.values, note), self.figure])
 
     def _show_point(self, _=None) -> None:
+        self.loading = True
         self.x.value, self.up.value = self.q[self.point.value].tolist()
+        self.loading = False
 
     def _show_weight(self, _=None) -> None:
-        w = self.W[self.row.value]
+        w, self.loading = self.W[self.row.value], True
         self.angle.value, self.length.value = float(torch.rad2deg(torch.atan2(w[1], w[0]))), float(w.norm())
+        self.loading = False
 
     def _scene(self):
         return scene(self.q, self.y, self.W, self.b, noisy=self.q + self.noise.value * self.drift, plane=FLAT)
 
     def _moved(self, change=None) -> None:
+        if self.loading:
+            return
         if change is not None and change.owner in (self.x, self.up):
             self.q[self.point.value] = torch.tensor([self.x.value, self.up.value])
         if change is not None and change.owner in (self.angle, self.length):
@@ -101,9 +116,10 @@ class ByHand:
             "reg": losses.regulariser(means, counts),
         }
         steps = [torch.autograd.grad(terms[name], at)[0] for name, at in (("compact", clean), ("noisy", noisy), ("margin", m))]
-        pulled = _arrows(torch.cat([self.q, noisy.detach()]), torch.cat(steps[:2]))
-        traces = drawings.plane_traces(self._scene(), delta_v, delta_d, "012", 8)
-        redraw(self.figure, [*traces, drawings.arrow_trace(pulled), drawings.arrow_trace(_arrows(means, steps[2]), PURPLE)])
+        features, moves = torch.cat([self.q, noisy.detach()]), [-3 * step.numpy() for step in steps]
+        shapes = drawings.plane_shapes(self._scene(), delta_v, delta_d, 8)
+        shapes += [drawings.arrow_shape(features.numpy(), np.concatenate(moves[:2])), drawings.arrow_shape(means.numpy(), moves[2])]
+        redraw(self.figure, dict(enumerate(shapes)))
         weights = {"compact": 0.5, "noisy": 0.5, "margin": 1.0, "reg": 0.001}
         values = {name: float(value.detach()) for name, value in terms.items()}
         sizes = dict(zip(terms, [f"{float(step.norm()):.3f}" for step in steps] + ["—"], strict=True))
@@ -112,16 +128,13 @@ class ByHand:
         self.values.value = table(["term", "value", "‖gradient‖", "weight"], [*rows, ["weighted sum", f"{total:.4f}", "", ""]])
 
 
-def _arrows(starts: torch.Tensor, gradients: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(s, -3 * g) for s, g in zip(starts.detach().numpy(), gradients.numpy(), strict=True) if np.abs(g).sum() > 0]
-
-
 class Film:
     """Training, epoch by epoch: a play button and a slider over films of the same epochs (method -> `planes.film`)."""
 
     def __init__(self, films: dict[str, dict]):
         self.films, first = films, next(iter(films.values()))
-        self.shown = [drawings.film_frame(films, i).data for i in range(len(first["epochs"]))]
+        frames = [drawings.film_frame(films, i).data for i in range(len(first["epochs"]))]
+        self.shown = [{n: np.stack([trace.x, trace.y], axis=1) for n, trace in enumerate(traces)} for traces in frames]
         self.figure = go.FigureWidget(drawings.film_frame(films, 0).update_layout(title="", height=720, margin_t=30))
         epochs = [(f"{epoch} of {first['epochs'][-1]}", i) for i, epoch in enumerate(first["epochs"])]
         self.epoch = ui.SelectionSlider(options=epochs, description="epoch", **WIDE)

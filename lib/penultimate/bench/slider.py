@@ -1,0 +1,66 @@
+"""From the key on a slider to the redrawn picture, in a real JupyterLab and a real browser: python -m penultimate.bench.slider
+
+Target: at most 100 ms at the 95th percentile on two cores. What else the machine does is in the numbers.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .. import files
+from ..data import HOME
+from ..runs import environment
+from .lab import browser, opened
+
+SLIDERS = {
+    "01_losses_by_hand": ["δ_d, wanted margin", "its feature 1", "its angle (degrees)"],
+    "03_penultimate_layer": ["noise σ", "epoch"],
+    "04_noise_sweep": ["Gaussian noise σ", "deviation"],
+}
+PRESSES = 40
+TARGET = 100  # ms
+
+
+def measure() -> list[dict]:
+    """For each slider, milliseconds from key to picture: median and 95th percentile over PRESSES keys, after five to warm up."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in SLIDERS:
+            shutil.copy(HOME / "notebooks" / f"{name}.ipynb", folder)
+        with opened(Path(folder)) as open_notebook:
+            for name, sliders in SLIDERS.items():
+                print(f"{name}: running all cells", flush=True)
+                notebook = open_notebook(f"{name}.ipynb")
+                notebook.run_all()
+                for slider in sliders:
+                    widget = notebook.widget(slider)
+                    widget.press("ArrowRight", 5)
+                    back_and_forth = ("ArrowLeft", "ArrowRight")
+                    taken = [ms for i in range(PRESSES // 4) for ms in widget.press(back_and_forth[i % 2], 4)]
+                    row = {"notebook": name, "slider": slider, "n": len(taken)}
+                    rows.append(row | {"median": round(float(np.median(taken)), 1), "p95": round(float(np.quantile(taken, 0.95)), 1)})
+                    print(f"  {slider:22} median {row_text(rows[-1])}", flush=True)
+                notebook.page.close()
+    return rows
+
+
+def row_text(row: dict) -> str:
+    kept = "kept" if row["p95"] <= TARGET else "missed"
+    return f"{row['median']:.0f} ms, 95th percentile {row['p95']:.0f} ms (n = {row['n']}; target {TARGET} ms {kept})"
+
+
+def main() -> None:
+    if browser() is None:
+        sys.exit("error: no Chromium or Chrome found: install one (apt-get install chromium)")
+    rows = measure()
+    around = environment("cpu") | {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)}
+    files.write_json(HOME / "data" / "records" / "bench" / "slider.json", {"target_ms": TARGET, "environment": around, "rows": rows})
+    print(f"written: data/records/bench/slider.json ({around['device']}, {around['cores']} cores, load {around['load']})")
+
+
+if __name__ == "__main__":
+    main()
