@@ -5,6 +5,7 @@ both sides, so that ||H_u||_F^2 is smaller by std^4 where std is one number. A m
 is fed is its only space, and both names mean that one. Everything is computed in the images' float32 or float64, never under autocast.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,6 +22,17 @@ LARGEST_EXACT = 1024  # numbers in an image: beyond it the whole Hessian costs t
 NUMBERS_AT_ONCE = 2**18  # in the images of one forward pass
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def _plainly(function):
+    """Run a function of (model, images, ...) without autocast and without a graph of the weights; torch.func differentiates all the same."""
+
+    @functools.wraps(function)
+    def run(model, images, *given, **named):
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return function(model, images, *given, **named)
+
+    return run
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -61,7 +73,7 @@ def _others(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.masked_fill(F.one_hot(labels, logits.shape[1]).bool(), -torch.inf)
 
 
-@torch.no_grad()  # of no weight is a derivative wanted; torch.func.grad differentiates by the image all the same
+@_plainly
 def input_curvature(
     model: nn.Module, images: Tensor, labels: Tensor, method: str = "finite_difference", probes: int = 20, step: float = 1e-2,
     space: str = "normalised", generator: torch.Generator | None = None, loss: Loss = cross_entropy,
@@ -100,7 +112,7 @@ def input_curvature(
     return squared.sum(0) if method == "exact" else squared.mean(0)
 
 
-@torch.no_grad()
+@_plainly
 def hessian(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
     """The whole input Hessian of each image, (N,D,D) with D = C*H*W: its products with all unit vectors, mapped by torch.func.vmap.
 
@@ -117,7 +129,7 @@ def hessian(model: nn.Module, images: Tensor, labels: Tensor, space: str = "norm
     return torch.cat([vmap(h, chunk_size=together)(basis).flatten(2).transpose(0, 1) for h, together in operators])
 
 
-@torch.no_grad()
+@_plainly
 def top_eigenvalue(
     model: nn.Module, images: Tensor, labels: Tensor, iterations: int = 100, space: str = "normalised",
     generator: torch.Generator | None = None, loss: Loss = cross_entropy,
@@ -143,7 +155,7 @@ def top_eigenvalue(
     return torch.cat(found)
 
 
-@torch.no_grad()
+@_plainly
 def gradient(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
     """grad_x l(x) of each image, in units of loss / length of the space; (N,C,H,W)."""
     check(model, images, labels)
@@ -183,11 +195,7 @@ def _operators(model: nn.Module, images: Tensor, labels: Tensor, space: str, los
 def _gradient(model: nn.Module, labels: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
     """x -> grad_x l(x) of every image at once: in evaluation mode no image sees another, so the sum has each one's gradient."""
 
-    def total(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return loss(model(x), labels).sum()
-
-    return grad(total)
+    return grad(lambda x: loss(model(x), labels).sum())
 
 
 def _parts(images: Tensor, labels: Tensor):
@@ -229,7 +237,6 @@ def check(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     if labels.shape != (len(images),) or labels.dtype != torch.int64 or labels.device != images.device:
         found = f"labels are {labels.dtype} of shape {tuple(labels.shape)} on {labels.device}"
         raise InputError(f"{found}: expected torch.int64 of shape ({len(images)},) on {images.device}")
-    with torch.no_grad():
-        classes = model(images[:1]).shape[1]
+    classes = model(images[:1]).shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(f"labels run from {int(labels.min())} to {int(labels.max())}, the model has {classes} classes: 0 to {classes - 1}")
