@@ -25,7 +25,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def _plainly(function):
-    """Run a function of (model, images, ...) without autocast and without a graph of the weights; torch.func differentiates all the same."""
+    """Run a function of (model, images, ...) without autocast and without a graph of the weights; torch.func differentiates anyway."""
 
     @functools.wraps(function)
     def run(model, images, *given, **named):

@@ -2,6 +2,7 @@
 
 flatter     A network is flatter than its rival where the 95 % interval of `decades` lies above 0: the median over images of
             log10(rival's curvature / its own), mean over seeds (with one seed: bootstrapped over images).
+agrees      A measure agrees with another where the 95 % interval of the median ratio over images lies within AGREEMENT.
 predicts    Curvature predicts robustness where the 95 % interval of Spearman's rho between it and the number of noisy views that are
             classified correctly lies below 0; beyond the margin where this holds for the partial rho given m / ||grad m||.
 """
@@ -27,6 +28,8 @@ QUANTITIES = {
     "eq. 21, logit margin / slope²": lambda images, network: images["kappa_margin"] / images["slope"] ** 2,
     "w_max² eta": lambda images, network: network["w_max"] ** 2 * images["eta"],
 }
+AGREEMENT = (0.8, 1.25)  # ratios that count as the same
+SECOND_ORDER = (0.5, 2.0)  # E[S^2] over its second-order value, median over images: outside, the picture has ended
 RESAMPLES = 1000
 SMALLEST = 1e-30  # below any curvature that float32 can tell from none: keeps logarithms finite
 
@@ -79,6 +82,18 @@ def flatter(rivals: pd.DataFrame, own: pd.DataFrame, name: str) -> dict:
         medians.append(float(np.median(last)))
     mean, low, high = seed_interval(medians) if len(medians) > 1 else (medians[0], *bootstrap(np.median, last))
     return dict(mean=mean, low=low, high=high, n=len(medians), verdict=verdict(low, high))
+
+
+def agrees(ratio: np.ndarray) -> dict:
+    """Whether a ratio per image counts as 1: median, low, high (bootstrapped over images) and the verdict of this module's rule.
+
+    >>> agrees(np.linspace(0.9, 1.1, 50))["verdict"], agrees(np.linspace(3, 5, 50))["verdict"]
+    ('holds', 'does not hold')
+    """
+    low, high = bootstrap(np.median, ratio)
+    inside, outside = AGREEMENT[0] < low and high < AGREEMENT[1], high < AGREEMENT[0] or low > AGREEMENT[1]
+    found = "holds" if inside else "does not hold" if outside else "undecided"
+    return dict(median=float(np.median(ratio)), low=low, high=high, n=len(ratio), verdict=found)
 
 
 def bootstrap(statistic, *samples: np.ndarray) -> tuple[float, float]:
