@@ -73,7 +73,7 @@ def flatter(rivals: pd.DataFrame, own: pd.DataFrame, name: str) -> dict:
 
     rivals, own: rows of `read`, one a seed. -> mean, low, high, n (seeds), verdict.
     """
-    pairs = rivals.set_index("seed").join(own.set_index("seed"), how="inner", lsuffix="_rival")
+    pairs = rivals.merge(own, on="seed", suffixes=("_rival", ""))
     if not len(pairs):
         raise InputError("no seed was measured for both networks: measure the same seeds")
     medians, last = [], None
