@@ -1,6 +1,9 @@
 """Theorem 6.1 and 6.3, the formula for other noises, and the rules of the curvature page, on networks where each link is known."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from penultimate import InputError, curvature, explanation, flatness, layers, theory
+from penultimate.data import HOME
 from penultimate.model import Classifier, build, small
 from penultimate.noise import NOISES
 from penultimate.theory import KURTOSIS, differences, instability_bound, one_sided_moment, quadratic_moment, sampled_moment, w_max
@@ -331,3 +335,18 @@ def test_measured_numbers_are_those_of_the_library(tiny, tmp_path, monkeypatch):
     assert np.array(images["margin"]) == pytest.approx(-curvature.negative_margin(logits, y).numpy(), rel=1e-3)
     assert images["correct"] == evaluate.correctness(run.model, test.images[chosen], y, "gaussian", [0.2], 10)[0].sum(0).tolist()
     assert explanation.read(flatness.write(record, tmp_path / "records").parents[1]).seed.tolist() == [0]
+
+
+def test_the_command_measures_runs_and_refuses_in_one_line(tmp_path):
+    environment = os.environ | {"PENULTIMATE_CACHE": str(tmp_path), "PYTHONPATH": str(HOME / "lib"), "OMP_NUM_THREADS": "1"}
+    tiny = ("--methods", "normal", "--width", "4", "--epochs", "1", "--images", "128", "--test-images", "20")
+
+    def command(*words):
+        call = [sys.executable, "-m", "penultimate", "curvature", *words]
+        return subprocess.run(call, env=environment, capture_output=True, text=True)
+
+    done = command(*tiny, "--records", str(tmp_path / "records"))
+    assert done.returncode == 0 and "[1/1] digits-digits-normal-s0-" in done.stdout and "measured in" in done.stdout, done.stderr
+    assert len(explanation.read(tmp_path / "records").images.iloc[0]["kappa"]) == 20
+    refused = command(*tiny, "--level", "-0.1")
+    assert refused.returncode == 1 and refused.stderr.strip() == "error: test_images = 20, level = -0.1: both must be positive"

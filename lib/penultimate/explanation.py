@@ -160,12 +160,22 @@ def ten_bins(curvature: np.ndarray, correct: np.ndarray) -> tuple[float, np.ndar
     return (float(stats.pearsonr(bins, means).statistic) if len(bins) > 2 else float("nan")), bins, means
 
 
+def shown(found: dict) -> str:
+    """An estimate for a table, with its interval and, where a rule judges it, its verdict.
+
+    >>> shown(dict(mean=0.5123, low=0.41, high=0.62, n=5, verdict="holds"))
+    '+0.51 [+0.41, +0.62] holds'
+    """
+    return f"{found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] {found.get('verdict', '')}".strip()
+
+
 def caption(rows: pd.DataFrame) -> str:
     """What stands beside every number: data, n, space, noise, hardware."""
     first = rows.record.iloc[0]
     settings, seeds = first["settings"], rows.groupby("method").seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))
-    interval = "t intervals over seeds" if seeds.max() > 1 else "bootstrap intervals over images"
+    over = {True: "t intervals over seeds", False: "bootstrap intervals over images"}
+    interval = " or, where n = 1, ".join(over[several] for several in sorted(set(seeds > 1), reverse=True))
     n = (
         str(seeds.max())
         if seeds.nunique() == 1

@@ -12,11 +12,12 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid")
 
 
-def _panels(names, title: str, height: int = HEIGHT, **layout) -> go.Figure:
-    """Panels side by side, their names above them, a legend below all."""
+def _panels(names, title: str, below: int = 65, **layout) -> go.Figure:
+    """Panels side by side, their names above them, a legend below all; below: px that the axis' labels and title need."""
     figure = make_subplots(1, len(names), subplot_titles=list(names), horizontal_spacing=0.09, **layout)
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.24, yanchor="top")
-    return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=dict(t=95, b=120), width=WIDTH, height=height)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-below / (HEIGHT - 140), yanchor="top")
+    margin = dict(l=90, t=90, b=below + 50)
+    return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=margin, width=WIDTH, height=HEIGHT + below)
 
 
 def log_lines(
@@ -26,7 +27,7 @@ def log_lines(
 
     mark: a value of x that gets a vertical line and its name. log_x: x is logarithmic too; otherwise it is a list of names.
     """
-    figure = _panels(panels, title, shared_yaxes=True)
+    figure = _panels(panels, title, below=65 if log_x else 95, shared_yaxes=True)
     for panel, table in enumerate(panels.values(), 1):
         for name, colour, symbol, dash in zip(table, COLOURS, SYMBOLS, DASHES, strict=False):
             figure.add_scatter(
@@ -38,7 +39,7 @@ def log_lines(
             at = np.log10(mark[0]) if log_x else mark[0]
             figure.add_annotation(x=at, y=1, yref="y domain", text=mark[1], showarrow=False, xanchor="left", xshift=5, row=1, col=panel)
     figure.update_xaxes(title=x_title, **dict(type="log", dtick=1, exponentformat="power") if log_x else dict(tickangle=-40))
-    figure.update_yaxes(type="log", exponentformat="power", showexponent="all")
+    figure.update_yaxes(type="log", exponentformat="power", showexponent="all", nticks=8)
     return figure.update_yaxes(title=y_title, col=1)
 
 
@@ -59,10 +60,14 @@ def forest(table: pd.DataFrame, title: str, x_title: str, columns: int = 3) -> g
             figure.add_scatter(x=[own.mean], y=[own.row], error_x=error, mode="markers", marker=marker, showlegend=False, **at)
         figure.add_vline(0, line=dict(color="#888888", width=2), **at)
         figure.update_yaxes(categoryorder="array", categoryarray=rows[::-1], range=[-0.6, len(rows) - 0.4], **at)
-    figure.update_xaxes(title=x_title, row=lines)
+    figure.update_xaxes(title=x_title, row=lines, col=(min(columns, len(names)) + 1) // 2)
     longest = max(len(str(row)) for row in rows)
     return figure.update_layout(
-        template=TEMPLATE, title=title, margin=dict(l=40 + 8 * longest, t=100), width=WIDTH, height=150 + lines * (75 + 34 * len(rows))
+        template=TEMPLATE,
+        title=title,
+        margin=dict(l=40 + 8 * longest, t=100, b=80),
+        width=WIDTH,
+        height=180 + lines * (75 + 34 * len(rows)),
     )
 
 
@@ -93,4 +98,4 @@ def bins(panels: dict[str, dict[str, tuple]], title: str) -> go.Figure:
             )  # fmt: skip
     figure.update_xaxes(title="noisy views classified correctly, of 10", dtick=1)
     figure.update_yaxes(type="log", dtick=2, exponentformat="power", showexponent="all")
-    return figure.update_yaxes(title="curvature (eq. 21, normalised space)", col=1)
+    return figure.update_yaxes(title="mean curvature (eq. 21)", col=1)
