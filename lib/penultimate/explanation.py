@@ -26,7 +26,7 @@ QUANTITIES = {
     "eq. 21, matched confidence": lambda images, network: images["kappa_matched"],
     "eq. 21, logit margin": lambda images, network: images["kappa_margin"],
     "eq. 21, logit margin / slope²": lambda images, network: images["kappa_margin"] / images["slope"] ** 2,
-    "w_max² eta": lambda images, network: network["w_max"] ** 2 * images["eta"],
+    "w_max² η": lambda images, network: network["w_max"] ** 2 * images["eta"],
 }
 AGREEMENT = (0.8, 1.25)  # ratios that count as the same
 SECOND_ORDER = (0.5, 2.0)  # E[S^2] over its second-order value, median over images: outside, the picture has ended

@@ -37,10 +37,18 @@ def log_lines(
         if mark:
             figure.add_vline(mark[0], line=dict(color="#888888", dash="dot"), row=1, col=panel)
             at = np.log10(mark[0]) if log_x else mark[0]
-            figure.add_annotation(x=at, y=1, yref="y domain", text=mark[1], showarrow=False, xanchor="left", xshift=5, row=1, col=panel)
+            figure.add_annotation(x=at, y=1, yref="y domain", text=mark[1], showarrow=False, xanchor="right", xshift=-5, row=1, col=panel)
     figure.update_xaxes(title=x_title, **dict(type="log", dtick=1, exponentformat="power") if log_x else dict(tickangle=-40))
-    figure.update_yaxes(type="log", exponentformat="power", showexponent="all", nticks=8)
-    return figure.update_yaxes(title=y_title, col=1)
+    return _powers(figure, np.concatenate([table.to_numpy(dtype=float).ravel() for table in panels.values()])).update_yaxes(
+        title=y_title, col=1
+    )
+
+
+def _powers(figure: go.Figure, values: np.ndarray) -> go.Figure:
+    """Logarithmic y axes with a tick at every decade, or at every other where there are many."""
+    values = values[values > 0]
+    decades = np.log10(values.max() / values.min())
+    return figure.update_yaxes(type="log", exponentformat="power", showexponent="all", dtick=1 if decades < 7 else 2)
 
 
 def forest(table: pd.DataFrame, title: str, x_title: str, columns: int = 3) -> go.Figure:
@@ -97,5 +105,5 @@ def bins(panels: dict[str, dict[str, tuple]], title: str) -> go.Figure:
                 line=dict(color=colour, dash=dash, width=2), marker=dict(symbol=symbol, size=9), row=1, col=panel,
             )  # fmt: skip
     figure.update_xaxes(title="noisy views classified correctly, of 10", dtick=1)
-    figure.update_yaxes(type="log", dtick=2, exponentformat="power", showexponent="all")
-    return figure.update_yaxes(title="mean curvature (eq. 21)", col=1)
+    drawn = np.concatenate([values for methods in panels.values() for _, values in methods.values()])
+    return _powers(figure, drawn).update_yaxes(title="mean curvature (eq. 21)", col=1)

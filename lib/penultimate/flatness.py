@@ -21,7 +21,8 @@ import torch
 from scipy import optimize
 
 from . import InputError, data, evaluate, files, theory
-from .curvature import LARGEST_EXACT, gradient, input_curvature, negative_margin, norms, tempered
+from .curvature import LARGEST_EXACT, cross_entropy, gradient, input_curvature, negative_margin, norms, tempered
+from .jobs import SECONDS_BETWEEN_LINES
 from .records import COMMITTED
 from .runs import Run, environment
 
@@ -53,27 +54,20 @@ def measure(run: Run, device: str = "cpu", images: int = 1000, sigma: float | No
     splits, model = data.load(config.dataset, root), run.model.to(device)
     chosen = torch.randperm(len(splits.test), generator=torch.Generator().manual_seed(0))[:images].sort().values
     test = splits.test[chosen].to(device)  # shuffled first: a file may be ordered by class
-    sigma = sigma or SIGMA.get(config.dataset, SIGMA["default"])
+    sigma = SIGMA.get(config.dataset, SIGMA["default"]) if sigma is None else sigma
     x, y = data.to_unit(test.images), test.labels
     with torch.no_grad():
         logits = torch.cat([model(part) for part in x.split(500)])
     temperature = matched_temperature(logits)
     exact = x[0].numel() <= LARGEST_EXACT
     parts, rows = list(zip(x.split(PART), y.split(PART), strict=True)), []
-    hidden = not sys.stderr.isatty() and "ipykernel" not in sys.modules
+    lines = not sys.stderr.isatty()
+    hidden, last_line = lines and "ipykernel" not in sys.modules, started
     for index, (part, labels) in enumerate(tqdm(parts, desc=config.name, unit="part", disable=hidden)):
-        options = dict(probes=PROBES, step=STEP, space=SPACE)
-        seeded = lambda i=index: torch.Generator().manual_seed(i)  # noqa: E731
-        rows.append({
-            "kappa": input_curvature(model, part, labels, generator=seeded(), **options),
-            "frobenius": input_curvature(model, part, labels, "exact" if exact else "hvp", generator=seeded(), **options),
-            "kappa_matched": input_curvature(model, part, labels, generator=seeded(), loss=tempered(temperature), **options),
-            "kappa_margin": input_curvature(model, part, labels, generator=seeded(), loss=negative_margin, **options),
-            "slope": norms(gradient(model, part, labels, SPACE, negative_margin)).flatten(),
-            "eta": theory.differences(
-                model, part, labels, config.sigma, PROBES, generator=torch.Generator(device).manual_seed(index)
-            ).moved.mean(0),
-        })  # fmt: skip
+        rows.append(_measure_part(model, part, labels, index, temperature, config.sigma, exact))
+        if lines and time.perf_counter() - last_line > SECONDS_BETWEEN_LINES:
+            last_line = time.perf_counter()
+            print(f"  {config.name}: part {index + 1}/{len(parts)} of {len(y)} images", flush=True)
     measured = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     measured["margin"] = -negative_margin(logits, y)
     correct = evaluate.correctness(model, test.images, y, "gaussian", [sigma], DRAWS)[0].sum(0)
@@ -88,6 +82,23 @@ def measure(run: Run, device: str = "cpu", images: int = 1000, sigma: float | No
                     "w_max": round(theory.w_max(model.head), 5), "accuracy": round(float((logits.argmax(1) == y).double().mean()), 5)},
         "images": shown | {"correct": correct.tolist()},
     }  # fmt: skip
+
+
+def _measure_part(model, images, labels, index: int, temperature: float, eta_sigma: float, exact: bool) -> dict[str, torch.Tensor]:
+    """The numbers of one part of the images, whose probes and noise depend on its index alone."""
+
+    def squared(loss, method="finite_difference"):
+        return input_curvature(model, images, labels, method, PROBES, STEP, SPACE, torch.Generator().manual_seed(index), loss)
+
+    noise = torch.Generator(images.device).manual_seed(index)
+    return {
+        "kappa": squared(cross_entropy),
+        "frobenius": squared(cross_entropy, "exact" if exact else "hvp"),
+        "kappa_matched": squared(tempered(temperature)),
+        "kappa_margin": squared(negative_margin),
+        "slope": norms(gradient(model, images, labels, SPACE, negative_margin)).flatten(),
+        "eta": theory.differences(model, images, labels, eta_sigma, PROBES, generator=noise).moved.mean(0),
+    }
 
 
 def write(record: dict, folder: Path) -> Path:
