@@ -162,6 +162,13 @@ def test_an_image_has_its_own_curvature_whatever_its_company(smooth, monkeypatch
     assert everyone.unique().numel() == 12
 
 
+def test_vectors_are_images_too(matrix):
+    x, y = draw(4, 12), torch.zeros(4, dtype=torch.long)
+    flat, square = ([input_curvature(Quadratic(matrix), v, y, m, loss=first_logit) for m in METHODS] for v in (x, x.reshape(4, 3, 2, 2)))
+    assert all(torch.equal(a, b) for a, b in zip(flat, square, strict=True))
+    assert top_eigenvalue(Quadratic(matrix), x, y, loss=first_logit).shape == (4,)
+
+
 def test_without_a_generator_a_call_repeats_itself(smooth):
     torch.manual_seed(1)
     one = input_curvature(*smooth)
@@ -205,7 +212,7 @@ def test_cross_entropy_is_torchs_and_keeps_its_precision():
         (dict(space="feature"), r"unknown space 'feature': choose one of normalised, pixel"),
         (dict(images=torch.zeros(2, 1, 2, 2, dtype=torch.uint8)), r"images are torch.uint8: curvature needs float32 or float64"),
         (dict(images=torch.zeros(2, 1, 2, 2, dtype=torch.float16)), r"images are torch.float16"),
-        (dict(images=torch.zeros(2, 4, dtype=torch.float64)), r"images of shape \(2, 4\): expected at least one, \(N,C,H,W\)"),
+        (dict(images=torch.zeros(2, dtype=torch.float64)), r"images of shape \(2,\): expected at least one, \(N,C,H,W\) or \(N,D\)"),
         (dict(images=torch.full((2, 1, 2, 2), math.nan, dtype=torch.float64)), r"of finite numbers"),
         (dict(images=torch.zeros(2, 1, 2, 2)), r"the model is torch.float64 on cpu, the images are torch.float32 on cpu: bring them"),
         (dict(labels=torch.zeros(3, dtype=torch.long)), r"labels are torch.int64 of shape \(3,\) on cpu: expected torch.int64"),

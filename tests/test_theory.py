@@ -228,6 +228,16 @@ def test_an_affine_norm_is_the_dense_matrix_one(stride):
         assert layers.affine_norm(column, draw(1, 5)) == pytest.approx(float(column.weight.norm()))
 
 
+def test_a_blocks_bound_multiplies_along_its_convolutions_and_adds_its_shortcut(network):
+    model, x, _ = network
+    inputs = dict(zip(["block 1", "block 2"], list(layers.activations(model, x[:1]).values())[2:4], strict=True))
+    for name, block in layers.stages(model)[2:4]:  # one of each kind of shortcut
+        first, second = nn.Sequential(*block.convolutions[:2]), nn.Sequential(*block.convolutions[3:])
+        given = inputs[name]
+        along = layers.affine_norm(first, given) * layers.affine_norm(second, first(given))
+        assert layers.lipschitz_bound(block, given) == pytest.approx(along + layers.affine_norm(block.shortcut, given), rel=1e-4)
+
+
 def test_theorem_6_3_bound_and_estimate(network):
     """Any pair: ||q(a) - q(b)|| <= L ||h(a) - h(b)||; the local constants lie below the bound, and are exact for the last, affine map."""
     model, x, y = network

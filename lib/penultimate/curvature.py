@@ -85,8 +85,8 @@ def input_curvature(
                        sqrt(2 tr(H^4) / K); automatic differentiation sees no curvature in the kinks of ReLU, differences do
     exact              sum over the D unit vectors e of ||H e||^2; probes and step play no part
 
-    images (N,C,H,W) float, as the model takes them; labels (N,); step h in units of `space` (see the module). K = probes, drawn once
-    and shared by all images: an image's value depends on no other image. generator left out: seeded with 0. The unit is
+    images (N,C,H,W) or (N,D) float, as the model takes them; labels (N,); step h in units of `space` (see the module). K = probes, drawn
+    once and shared by all images: an image's value depends on no other image. generator left out: seeded with 0. The unit is
     loss^2 / length^4. Source: arXiv 2405.18499, eq. 21, h = 1e-2 and K = 20 in normalised space.
 
     Raises InputError for a model in training mode, images that are not float, labels that do not fit, probes or step that are not
@@ -172,7 +172,7 @@ def draw_probes(images: Tensor, count: int, generator: torch.Generator | None = 
 
 def norms(x: Tensor) -> Tensor:
     """||x_i|| of each image, (N,1,1,1)."""
-    return torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 def _operators(model: nn.Module, images: Tensor, labels: Tensor, space: str, loss: Loss, step: float | None = None):
@@ -228,8 +228,8 @@ def check(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         raise InputError("the model is in training mode, where images of a batch may see each other: call model.eval() first")
     if images.dtype not in (torch.float32, torch.float64):
         raise InputError(f"images are {images.dtype}: curvature needs float32 or float64 (uint8: data.to_unit)")
-    if images.ndim != 4 or not len(images) or not images.isfinite().all():
-        raise InputError(f"images of shape {tuple(images.shape)}: expected at least one, (N,C,H,W), of finite numbers")
+    if images.ndim < 2 or not len(images) or not images.isfinite().all():
+        raise InputError(f"images of shape {tuple(images.shape)}: expected at least one, (N,C,H,W) or (N,D), of finite numbers")
     weights = next(model.parameters(), images)
     if (weights.dtype, weights.device) != (images.dtype, images.device):
         found = f"the model is {weights.dtype} on {weights.device}, the images are {images.dtype} on {images.device}"

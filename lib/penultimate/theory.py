@@ -43,6 +43,11 @@ def differences(
     model: features(x) -> (N,d) and head, as `model.Classifier`; images (N,C,H,W) float; sigma in pixel units, the noise's
     standard deviation. float64 is wanted for small sigma: S is of order sigma^2. Raises InputError for a sigma or draws that are
     not positive, a noise outside KURTOSIS, and what `curvature.check` refuses.
+
+    >>> from penultimate.model import Classifier, small
+    >>> model = Classifier(small(width=4), num_classes=10, dim=8).eval()
+    >>> differences(model, torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 2]), sigma=0.1, draws=5).symmetric.shape
+    torch.Size([5, 3])
     """
     one_of("noise with i.i.d. symmetric components", noise, KURTOSIS)
     positive("sigma", sigma)
@@ -68,8 +73,10 @@ def w_max(head: nn.Linear) -> float:
 def instability_bound(head: nn.Linear, eta: Tensor, sigma: float) -> Tensor:
     """(8 / sigma^4) w_max^2 eta, the right end of theorem 6.1's chain, unchanged when features grow by s and the head by 1/s.
 
-    >>> instability_bound(nn.Linear(2, 3, bias=False).requires_grad_(False), torch.zeros(4), 0.1)
-    tensor([0., 0., 0., 0.])
+    >>> head = nn.Linear(2, 2)
+    >>> head.weight.data = torch.tensor([[3.0, 4.0], [0.0, 0.0]])  # w_max = 5
+    >>> instability_bound(head, torch.tensor([1.0]), sigma=1.0)
+    tensor([200.])
     """
     positive("sigma", sigma)
     return 8 / sigma**4 * w_max(head) ** 2 * eta
