@@ -2,7 +2,7 @@
 
 flatter     A network is flatter than its rival where the 95 % interval of `decades` lies above 0: the median over images of
             log10(rival's curvature / its own), mean over seeds (with one seed: bootstrapped over images).
-agrees      A measure agrees with another where the 95 % interval of the median ratio over images lies within AGREEMENT.
+agrees      A measure agrees with another where the 95 % interval of the median ratio over images lies within 0.8 to 1.25.
 predicts    Curvature predicts robustness where the 95 % interval of Spearman's rho between it and the number of noisy views that are
             classified correctly lies below 0; beyond the margin where this holds for the partial rho given m / ||grad m||.
 """
