@@ -83,7 +83,7 @@ def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
     return F.interpolate(shrunk, size=(height, width), mode="bilinear", align_corners=False)
 
 
-NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, coin_flip, salt_pepper, occlusion, low_resolution)}
+NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution, coin_flip)}
 
 
 def check(name: str, images: Tensor) -> None:
