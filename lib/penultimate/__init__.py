@@ -1,7 +1,8 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-data, noise, model, centroids, losses, methods, train, evaluate, geometry, configs, runs, records, jobs, figures, report, cli.
+data, noise, model, centroids, losses, methods, train, evaluate, geometry, curvature, theory, layers, configs, runs, records, jobs,
+flatness, explanation, figures, figures_curvature, report, cli, cli_curvature.
 """
 
 

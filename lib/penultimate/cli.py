@@ -238,3 +238,6 @@ def main() -> None:
         app()
     except (InputError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+
+
+from . import cli_curvature  # noqa: E402, F401  it adds its command to `app`

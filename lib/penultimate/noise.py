@@ -32,6 +32,12 @@ def laplace(images: Tensor, level: float, generator=None) -> Tensor:
     return images + level / math.sqrt(2) * (drawn[0] - drawn[1])
 
 
+def coin_flip(images: Tensor, level: float, generator=None) -> Tensor:
+    """x + eps, eps = level or -level, equally likely: the least kurtosis, 1, that a symmetric noise can have."""
+    drawn = torch.rand(images.shape, device=images.device, dtype=images.dtype, generator=generator)
+    return images + level * torch.where(drawn < 0.5, -1.0, 1.0).to(images.dtype)
+
+
 def salt_pepper(images: Tensor, level: float, generator=None) -> Tensor:
     """Each pixel, all its channels together, becomes 0 or 1 (equally likely) with probability level."""
     if not 0 <= level <= 1:
@@ -77,7 +83,7 @@ def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
     return F.interpolate(shrunk, size=(height, width), mode="bilinear", align_corners=False)
 
 
-NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution)}
+NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution, coin_flip)}
 
 
 def check(name: str, images: Tensor) -> None:
@@ -94,7 +100,7 @@ def apply(name: str, images: Tensor, level, generator: torch.Generator | None = 
     """Perturb images in [0,1] by name and clamp to [0,1].
 
     name: one of NOISES, or several joined by '+' and applied in turn, then level is a tuple ('occlusion+gaussian', (0.3, 0.1)).
-    level of gaussian, uniform, laplace: standard deviation before clamping; of the others: as their docstring states.
+    level of gaussian, uniform, laplace, coin_flip: standard deviation before clamping; of the others: as their docstring states.
     Raises InputError for an unknown name, images outside [0,1] or not finite, and a level that cannot apply.
 
     >>> grey = torch.full((1, 1, 2, 2), 0.5)

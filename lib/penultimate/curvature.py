@@ -1,0 +1,242 @@
+"""How flat the loss is in input space, per image: the Hessian H_x of l(x) by finite differences (eq. 21), products, or whole.
+
+Spaces. With u = (x - mean) / std the normalised-space Hessian is H_u = S H_x S, S = diag(std): the pixel one, scaled by std on
+both sides, so that ||H_u||_F^2 is smaller by std^4 where std is one number. A module without a buffer `std` gives no scale: what it
+is fed is its only space, and both names mean that one. Everything is computed in the images' float32 or float64, never under autocast.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import grad, vjp, vmap
+
+from . import InputError, one_of
+
+METHODS = ("finite_difference", "hvp", "exact")
+SPACES = ("normalised", "pixel")
+LARGEST_EXACT = 1024  # numbers in an image: beyond it the whole Hessian costs thousands of gradients an image
+NUMBERS_AT_ONCE = 2**18  # in the images of one forward pass
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def _plainly(function):
+    """Run a function of (model, images, ...) without autocast and without a graph of the weights; torch.func differentiates anyway."""
+
+    @functools.wraps(function)
+    def run(model, images, *given, **named):
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return function(model, images, *given, **named)
+
+    return run
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """CE_i = -log softmax(z_i)_y = log(1 + exp(log sum_{j != y} e^{z_j} - z_y)), (N,C), (N,) -> (N,).
+
+    The second form: its derivatives keep their relative precision where softmax(z)_y rounds to 1.
+
+    >>> cross_entropy(torch.tensor([[math.log(3), 0.0]]), torch.tensor([0])).exp()
+    tensor([1.3333])
+    """
+    return F.softplus(_others(logits, labels).logsumexp(1) - _own(logits, labels))
+
+
+def negative_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """max_{j != y} z_j - z_y, (N,C), (N,) -> (N,): a loss that does not fade as confidence grows; negative where the class is right.
+
+    >>> negative_margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
+    tensor([-1.])
+    """
+    return _others(logits, labels).amax(1) - _own(logits, labels)
+
+
+def tempered(temperature: float) -> Loss:
+    """CE(z / T): cross-entropy at another confidence, every prediction as it was. Raises InputError unless T > 0.
+
+    >>> tempered(2.0)(torch.tensor([[2 * math.log(3), 0.0]]), torch.tensor([0])).exp()
+    tensor([1.3333])
+    """
+    positive("temperature", temperature)
+    return lambda logits, labels: cross_entropy(logits / temperature, labels)
+
+
+def _own(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def _others(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.masked_fill(F.one_hot(labels, logits.shape[1]).bool(), -torch.inf)
+
+
+@_plainly
+def input_curvature(
+    model: nn.Module, images: Tensor, labels: Tensor, method: str = "finite_difference", probes: int = 20, step: float = 1e-2,
+    space: str = "normalised", generator: torch.Generator | None = None, loss: Loss = cross_entropy,
+) -> Tensor:  # fmt: skip
+    """||H_x||_F^2 of each image, the sum of the squared eigenvalues of the input Hessian of l(x) = loss(model(x), y); (N,).
+
+    finite_difference  mean over K probes g ~ N(0, I) of || (grad l(x + h g) - grad l(x)) / h ||^2      (the paper's eq. 21)
+    hvp                mean over K probes of ||H g||^2 (Hutchinson): its expectation is ||H||_F^2, its standard error
+                       sqrt(2 tr(H^4) / K); automatic differentiation sees no curvature in the kinks of ReLU, differences do
+    exact              sum over the D unit vectors e of ||H e||^2; probes and step play no part
+
+    images (N,C,H,W) or (N,D) float, as the model takes them; labels (N,); step h in units of `space` (see the module). K = probes, drawn
+    once and shared by all images: an image's value depends on no other image. generator left out: seeded with 0. The unit is
+    loss^2 / length^4. Source: arXiv 2405.18499, eq. 21, h = 1e-2 and K = 20 in normalised space.
+
+    Raises InputError for a model in training mode, images that are not float, labels that do not fit, probes or step that are not
+    positive, an unknown method or space, and an image of more than LARGEST_EXACT numbers for the exact Hessian.
+
+    >>> class Quadratic(nn.Module):  # CE of logits (0, z) and label 1 is log(1 + e^-z); its second derivative at z = 0 is 1/4
+    ...     def forward(self, x): return torch.stack([torch.zeros(len(x)), 2 * x.flatten(1).sum(1)], 1)
+    >>> x, y = torch.zeros(1, 1, 1, 2), torch.tensor([1])  # H = 2^2 / 4 everywhere in a 2x2 matrix: ||H||_F^2 = 4
+    >>> input_curvature(Quadratic().eval(), x, y, "exact")
+    tensor([4.])
+    """
+    one_of("method", method, METHODS)
+    positive("step", step)
+    if not isinstance(probes, int) or probes < 1:
+        raise InputError(f"probes = {probes}: a whole number of at least 1 is needed, 20 are usual")
+    check(model, images, labels)
+    directions = _unit_vectors(images) if method == "exact" else draw_probes(images, probes, generator)
+    difference = step if method == "finite_difference" else None
+    squared = torch.cat([
+        vmap(lambda v, h=h: h(v).square().flatten(1).sum(1), chunk_size=together)(directions)
+        for h, together in _operators(model, images, labels, space, loss, difference)
+    ], 1)  # fmt: skip
+    return squared.sum(0) if method == "exact" else squared.mean(0)
+
+
+@_plainly
+def hessian(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
+    """The whole input Hessian of each image, (N,D,D) with D = C*H*W: its products with all unit vectors, mapped by torch.func.vmap.
+
+    Raises InputError as `input_curvature` does; for D > LARGEST_EXACT take input_curvature(method="hvp").
+
+    >>> class Linear(nn.Module):
+    ...     def forward(self, x): return torch.stack([torch.zeros(len(x)), x.flatten(1) @ torch.tensor([2.0, 4.0])], 1)
+    >>> hessian(Linear().eval(), torch.zeros(1, 1, 1, 2), torch.tensor([1]))
+    tensor([[[1., 2.],
+             [2., 4.]]])
+    """
+    check(model, images, labels)
+    basis, operators = _unit_vectors(images), _operators(model, images, labels, space, loss)
+    return torch.cat([vmap(h, chunk_size=together)(basis).flatten(2).transpose(0, 1) for h, together in operators])
+
+
+@_plainly
+def top_eigenvalue(
+    model: nn.Module, images: Tensor, labels: Tensor, iterations: int = 100, space: str = "normalised",
+    generator: torch.Generator | None = None, loss: Loss = cross_entropy,
+) -> Tensor:  # fmt: skip
+    """The eigenvalue of H_x that is largest in magnitude, with its sign, by power iteration on all images at once; (N,).
+
+    v <- H v / ||H v||, lambda = v . H v: from below in magnitude, the error falls as (lambda_2 / lambda_1)^(2 iterations).
+
+    >>> class Linear(nn.Module):
+    ...     def forward(self, x): return torch.stack([torch.zeros(len(x)), x.flatten(1) @ torch.tensor([2.0, 4.0])], 1)
+    >>> top_eigenvalue(Linear().eval(), torch.zeros(1, 1, 1, 2), torch.tensor([1]))
+    tensor([5.])
+    """
+    positive("iterations", iterations)
+    check(model, images, labels)
+    start, found = draw_probes(images, 1, generator), []
+    for h, _ in _operators(model, images, labels, space, loss):
+        v, hv = start, h(start)
+        for _ in range(iterations):
+            v = hv / norms(hv).clamp(min=torch.finfo(hv.dtype).tiny)
+            hv = h(v)
+        found.append((v * hv).flatten(1).sum(1))
+    return torch.cat(found)
+
+
+@_plainly
+def gradient(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
+    """grad_x l(x) of each image, in units of loss / length of the space; (N,C,H,W)."""
+    check(model, images, labels)
+    scale = _scale(model, images, space)
+    return torch.cat([scale * _gradient(model, y, loss)(x) for x, y in _parts(images, labels)])
+
+
+def draw_probes(images: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """g ~ N(0, I), (count, C, H, W), the same on every device; without a generator from one that is seeded with 0."""
+    generator = generator or torch.Generator().manual_seed(0)
+    drawn = torch.randn(count, *images.shape[1:], dtype=images.dtype, generator=generator, device=generator.device)
+    return drawn.to(images.device)
+
+
+def norms(x: Tensor) -> Tensor:
+    """||x_i|| of each image, (N,1,1,1)."""
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
+
+
+def _operators(model: nn.Module, images: Tensor, labels: Tensor, space: str, loss: Loss, step: float | None = None):
+    """For each part of the images: v -> S H S v, (C,H,W) or (n,C,H,W) -> (n,C,H,W), and how many v go through it together.
+
+    S = std in normalised space, else 1. With a step the product is the difference quotient of the gradient.
+    """
+    scale = _scale(model, images, space)
+    for x, y in _parts(images, labels):
+        slope = _gradient(model, y, loss)
+        if step is None:
+            _, pull = vjp(slope, x)
+            h = lambda v, x=x, pull=pull: scale * pull((scale * v).expand(x.shape))[0]  # noqa: E731  H is symmetric: v'H = Hv
+        else:
+            at_x = slope(x)
+            h = lambda v, x=x, slope=slope, at_x=at_x: scale * (slope(x + step * scale * v) - at_x) / step  # noqa: E731
+        yield h, max(1, NUMBERS_AT_ONCE // x.numel())
+
+
+def _gradient(model: nn.Module, labels: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
+    """x -> grad_x l(x) of every image at once: in evaluation mode no image sees another, so the sum has each one's gradient."""
+
+    return grad(lambda x: loss(model(x), labels).sum())
+
+
+def _parts(images: Tensor, labels: Tensor):
+    rows = max(1, NUMBERS_AT_ONCE // images[0].numel())
+    return zip(images.split(rows), labels.split(rows), strict=True)
+
+
+def _unit_vectors(images: Tensor) -> Tensor:
+    size = images[0].numel()
+    if size > LARGEST_EXACT:
+        raise InputError(f"an image of {size:,} numbers is too large for the exact Hessian (at most {LARGEST_EXACT:,}): take method='hvp'")
+    return torch.eye(size, dtype=images.dtype, device=images.device).reshape(size, *images.shape[1:])
+
+
+def _scale(model: nn.Module, images: Tensor, space: str) -> Tensor:
+    one_of("space", space, SPACES)
+    std = getattr(model, "std", None)
+    return std.to(images) if space == "normalised" and isinstance(std, Tensor) else torch.ones((), dtype=images.dtype, device=images.device)
+
+
+def positive(what: str, value: float) -> None:
+    """Raise InputError unless value is a finite number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{what} = {value} must be a finite number above 0")
+
+
+def check(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Raise InputError unless the model is in evaluation mode and takes these images, and the labels are theirs."""
+    if any(module.training for module in model.modules()):
+        raise InputError("the model is in training mode, where images of a batch may see each other: call model.eval() first")
+    if images.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"images are {images.dtype}: curvature needs float32 or float64 (uint8: data.to_unit)")
+    if images.ndim < 2 or not len(images) or not images.isfinite().all():
+        raise InputError(f"images of shape {tuple(images.shape)}: expected at least one, (N,C,H,W) or (N,D), of finite numbers")
+    weights = next(model.parameters(), images)
+    if (weights.dtype, weights.device) != (images.dtype, images.device):
+        found = f"the model is {weights.dtype} on {weights.device}, the images are {images.dtype} on {images.device}"
+        raise InputError(f"{found}: bring them together with .to")
+    if labels.shape != (len(images),) or labels.dtype != torch.int64 or labels.device != images.device:
+        found = f"labels are {labels.dtype} of shape {tuple(labels.shape)} on {labels.device}"
+        raise InputError(f"{found}: expected torch.int64 of shape ({len(images)},) on {images.device}")
+    classes = model(images[:1]).shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"labels run from {int(labels.min())} to {int(labels.max())}, the model has {classes} classes: 0 to {classes - 1}")
