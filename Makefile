@@ -7,7 +7,7 @@ DEVICE ?= cpu
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 
-.PHONY: .venv study test lab records figures notebooks lock clean
+.PHONY: .venv study test lab records curvature figures notebooks lock clean
 .DEFAULT_GOAL := study
 
 study: .venv
@@ -32,6 +32,9 @@ lab: .venv
 # For maintainers: renew what is committed.
 records: .venv
 	$(RUN) penultimate train --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --methods all --seeds 0-4 --jobs 2 --records data/records
+
+curvature: .venv
+	$(RUN) penultimate curvature --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --methods all --seeds 0-4 --records data/records/curvature
 
 figures: .venv
 	$(RUN) penultimate report --publish

@@ -2,7 +2,8 @@
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
 data, noise, model, centroids, losses, methods, train, evaluate, geometry, curvature, theory, layers, configs, runs, records, jobs,
-flatness, explanation, figures, figures_curvature, report, cli, cli_curvature.
+flatness, explanation, planes, films, lookup, embed, figures, figures_curvature, drawings, widgets, explorers, bench, report, cli,
+cli_curvature.
 """
 
 

@@ -17,7 +17,7 @@ from . import InputError, files
 from .evaluate import seed_interval
 from .flatness import RECORDS
 from .methods import METHODS
-from .records import verdict
+from .records import pipes, verdict
 
 # What is compared, by the name that tables show: from the numbers of a record's images and its network.
 QUANTITIES = {
@@ -167,6 +167,18 @@ def shown(found: dict) -> str:
     '+0.51 [+0.41, +0.62] holds'
     """
     return f"{found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] {found.get('verdict', '')}".strip()
+
+
+def markdown(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> str:
+    """README's account: decades by which `proposed` is flatter than each rival, the seeds that every method has, and the caption."""
+    rows = read(folder, dataset, preset).query("noise == 'gaussian'")
+    complete = rows.groupby("seed").method.nunique() == rows.method.nunique()
+    rows = rows[rows.seed.map(complete)]
+    named = ("eq. 21", "eq. 21, matched confidence", "eq. 21, logit margin")
+    own, by_method = rows[rows.method == "proposed"], rows.groupby("method", sort=False)
+    cells = {m: [shown(flatter(rival, own, name)) for name in named] for m, rival in by_method if m != "proposed"}
+    table = pipes(pd.DataFrame.from_dict(cells, orient="index", columns=list(named)))
+    return f"Decades by which `proposed` is flatter than\n\n{table}\n\n*{caption(rows)}*"
 
 
 def caption(rows: pd.DataFrame) -> str:

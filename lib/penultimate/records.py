@@ -235,13 +235,14 @@ def markdown(folder: str | Path | None, dataset: str, preset: str) -> str:
     rows = headline(folder, dataset, preset)
     accuracy, gained = wide(summary(rows)), wide(differences(rows), signed=True)
     parts = [
-        answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", _pipes(accuracy),
-        "Difference to `normal` in points, paired:", _pipes(gained), f"*{caption(read(folder, dataset, preset))}*",
+        answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", pipes(accuracy),
+        "Difference to `normal` in points, paired:", pipes(gained), f"*{caption(read(folder, dataset, preset))}*",
     ]  # fmt: skip
     return "\n\n".join(parts)
 
 
-def _pipes(shown: pd.DataFrame) -> str:
+def pipes(shown: pd.DataFrame) -> str:
+    """A table in Markdown, its index as the first column."""
     lines = [
         ["method", *shown.columns],
         ["---"] + ["---:"] * len(shown.columns),

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from . import InputError, drawings, figures, files, films, records
+from . import InputError, drawings, explanation, figures, files, films, records
+from .bench import slider
 from .data import HOME
 from .runs import Run
 
@@ -187,11 +189,12 @@ def still(path: Path) -> None:
 
 def renew(text: str) -> str:
     """README's text with every table between its markers made again from the committed records."""
-    for marker, (dataset, preset) in SHOWN.items():
+    makers = {marker: partial(records.markdown, None, *which) for marker, which in SHOWN.items()}
+    makers |= {"curvature": explanation.markdown, "sliders": slider.markdown}
+    for marker, make in makers.items():
         pattern = rf"(<!-- {marker}: generated -->\n)[^<]*?(\n<!-- end -->)"
         if re.search(pattern, text, re.S):
-            made = records.markdown(None, dataset, preset)
-            text = re.sub(pattern, lambda found, made=made: found[1] + made + found[2], text, flags=re.S)
+            text = re.sub(pattern, lambda found, make=make: found[1] + make() + found[2], text, flags=re.S)
     return text
 
 
