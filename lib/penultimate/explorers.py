@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import drawings
 from .figures import STYLE, TEMPLATE
+from .films import PER_CLASS
 from .lookup import Lookup
 from .planes import scene, through
 from .records import level_name
@@ -138,6 +139,7 @@ class NoiseExplorer:
         self.labels, self.classes, self.names = np.asarray(labels), tuple(classes), names
         clean = {method: found["gaussian"].features[0].astype(float) for method, found in seen.items()}
         self.means = {m: np.stack([q[self.labels == c].mean(0) for c in range(len(names))]) for m, q in clean.items()}
+        self.drawn = {c: np.flatnonzero(self.labels == c)[:PER_CLASS] for c in self.classes}
         self.planes = {m: through(means[list(self.classes)]) for m, means in self.means.items()}
         methods, (one, two) = list(runs), start or list(runs)[:2]
         self.pickers = [ui.Dropdown(options=methods, value=m, description=f"method {p}", **WIDE) for m, p in ((one, "A"), (two, "B"))]
@@ -169,9 +171,10 @@ class NoiseExplorer:
         return 100 * (self.seen[method][kind].predicted == self.labels).mean(1)
 
     def _scene(self, method: str, kind: str, level: int):
-        clean, head = self.seen[method]["gaussian"].features[0].astype(float), self.runs[method].model.head
+        rows, head = np.concatenate(list(self.drawn.values())), self.runs[method].model.head
+        clean, noisy = (self.seen[method][k].features[at][rows].astype(float) for k, at in (("gaussian", 0), (kind, level)))
         weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
-        return scene(clean, self.labels, weight, bias, self.classes, self.seen[method][kind].features[level].astype(float))
+        return scene(clean, self.labels[rows], weight, bias, self.classes, noisy, self.means[method][list(self.classes)])
 
     def _draw(self) -> go.Figure:
         """The curve of each method with a mark at the level shown, then the plane of each."""
@@ -207,9 +210,9 @@ class NoiseExplorer:
         self.shown = kind, level
         shapes = {n: np.stack([curve["x"], curve["y"]], axis=1) for n, curve in enumerate(self._curves())}
         for panel, method in enumerate(self.methods):
-            placed = self.planes[method].project(self.seen[method][kind].features[level].astype(float))
+            now = self.seen[method][kind].features[level].astype(float)
             first = 4 + 11 * panel + 3  # after the curves and marks, the planes before it, and the boundaries of its own
-            shapes |= {first + 2 * k: placed[self.labels == c] for k, c in enumerate(self.classes)}
+            shapes |= {first + 2 * k: self.planes[method].project(now[self.drawn[c]]) for k, c in enumerate(self.classes)}
         redraw(self.figure, shapes)
         self._say()
 

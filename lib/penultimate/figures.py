@@ -220,7 +220,7 @@ def animate(figures: list[go.Figure], path: Path, milliseconds: int = 450) -> bo
         paths = [Path(folder) / f"{i:03d}.png" for i in range(len(figures))]
         if not export(figures, paths):
             return False
-        frames = [Image.open(frame).convert("RGB").reduce(2).quantize(64, dither=Image.Dither.NONE) for frame in paths]
+        frames = [Image.open(frame).convert("RGB").reduce(2).quantize(256, dither=Image.Dither.NONE) for frame in paths]
     path.parent.mkdir(parents=True, exist_ok=True)
     times = [milliseconds] * (len(frames) - 1) + [3000]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)

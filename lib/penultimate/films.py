@@ -14,7 +14,7 @@ from .train import KEPT_IMAGES, kept_epochs
 
 # On digits the three classes that `normal` confuses most at the training noise (seeds 1 to 4); on CIFAR-10 cat, dog, deer.
 CLASSES = {"digits": (1, 8, 9), "cifar10": (3, 5, 4)}
-PER_CLASS = 60  # drawn of each class
+PER_CLASS = 30  # drawn of each class: a browser redraws mark by mark
 DIGITS = {"weight": 6, "bias": 6, "stretch": 6}  # kept after the point; 3 of the features
 
 

@@ -52,7 +52,7 @@ def plane_picture(reels: dict[str, dict]) -> dict:
     if not reels:
         return {}
     config = next(iter(reels.values()))
-    title = f"The plane through the centroids of three classes ({config['config']['dataset']}, one seed, clean and at the training noise)"
+    title = f"The centroid plane at the end of training ({config['config']['dataset']}, one seed of each)"
     scenes = {method: films.scenes(reel)[-1] for method, reel in reels.items()}
     deltas = config["config"]["delta_v"], config["config"]["delta_d"]
     return {f"{config['config']['dataset']}-planes": drawings.planes_beside(scenes, *deltas, title, config["classes"])}

@@ -59,7 +59,7 @@ def markdown() -> str:
     """README's account of the committed measurement."""
     found = files.read_json(HOME / "data" / "records" / "bench" / "slider.json")
     rows, around = found["rows"], found["environment"]
-    table = pd.DataFrame(rows).rename(columns={"median": "median (ms)", "p95": "95th percentile (ms)"}).set_index("notebook")
+    table = pd.DataFrame(rows).astype(str).rename(columns={"median": "median (ms)", "p95": "95th percentile (ms)"}).set_index("notebook")
     missed = sum(row["p95"] > TARGET for row in rows)
     told = f"{len(rows) - missed} of {len(rows)} sliders keep to {TARGET} ms at the 95th percentile"
     where = f"{around['device']}, {around['cores']} cores, load {around['load']}, headless Chromium, drawn without a GPU"
