@@ -454,7 +454,7 @@ def noise_shows(widget, kind, level, methods):
         expected = [f"{accuracy[level]:.1f} %", f"{100 * seen.confidence[level].mean():.1f} %", f"{away:.2f}"]
         assert told[1 + m][1:] == expected
     titles = [a.text for a in widget.figure.layout.annotations]
-    assert titles == ["accuracy (%), this seed", *methods]
+    assert titles == ["accuracy (%) by level, this seed", *methods]
     first = 8 * (widget.page.value - 1)
     images = range(first, min(first + 8, N))
     pictures, below = pictured(widget.strip.value), captions(widget.strip.value)

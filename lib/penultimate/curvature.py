@@ -49,6 +49,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def negative_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """max_{j != y} z_j - z_y, (N,C), (N,) -> (N,): a loss that does not fade as confidence grows; negative where the class is right.
 
+    Of a ReLU network it is piecewise linear: its Hessian is 0 almost everywhere, and what eq. 21 finds of it are kinks.
+
     >>> negative_margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
     tensor([-1.])
     """

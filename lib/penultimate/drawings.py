@@ -59,7 +59,7 @@ def plane_traces(scene: Scene, delta_v: float, delta_d: float, names, reach: flo
 
     styles = [
         style("within δ<sub>d</sub> of it", 160, mode="lines", fill="toself", fillcolor="rgba(120,120,120,0.18)", line_width=0),
-        style("a third class wins", 170, mode="lines", line=dict(color="#AAAAAA", width=1, dash="dot")),
+        style("a third class wins", 170, mode="lines", line=dict(color="#AAAAAA", width=1, dash="dash")),
         style("decision boundary", 150, mode="lines", line=dict(color="#555555", width=2.5)),
     ]
     for k, name in enumerate(names):
@@ -104,11 +104,13 @@ def plane(scene: Scene, delta_v: float, delta_d: float, title: str, names, start
 
 def planes_beside(scenes: dict[str, Scene], delta_v: float, delta_d: float, title: str, names, reach: float | None = None) -> go.Figure:
     """The scenes of several methods, a panel each, on one scale. names: of the three classes."""
-    figure = make_subplots(1, len(scenes), subplot_titles=list(scenes), horizontal_spacing=0.04)
+    figure = make_subplots(
+        1, len(scenes), subplot_titles=list(scenes), horizontal_spacing=0.04, x_title="units of the feature space, in both directions"
+    )
     reach = reach or 1.05 * max(scene.reach for scene in scenes.values())
     for column, scene in enumerate(scenes.values(), 1):
         add_plane(figure, 1, column, plane_traces(scene, delta_v, delta_d, names, reach, legend=column == 1), reach)
-    legend = dict(orientation="h", y=-0.09, x=0.5, xanchor="center", yanchor="top")
+    legend = dict(orientation="h", y=-0.12, x=0.5, xanchor="center", yanchor="top")
     return figure.update_layout(
         template=TEMPLATE, title=title, width=WIDTH, height=640, legend=legend, margin=dict(l=50, r=20, t=90, b=110)
     )

@@ -62,9 +62,9 @@ class UmapExplorer:
 
     def __init__(self, seen: dict[str, Lookup], placed: dict[str, np.ndarray], views: Tensor, labels, levels, numbers, names):
         self.seen, self.placed, self.views, self.labels, self.names = seen, placed, views, np.asarray(labels), names
-        self.numbers = numbers
+        self.numbers, self.texts = numbers, [self._hover(level) for level in range(len(levels))]
         at = {method: positions[0] for method, positions in placed.items()}
-        start = drawings.umap_panels(at, self.labels, self._wrong(0), names, "", hover=self._hover(0))
+        start = drawings.umap_panels(at, self.labels, self._wrong(0), names, "", hover=self.texts[0])
         for panel, positions in enumerate(placed.values(), 1):  # room for the features of every level
             low, high = positions.min((0, 1)), positions.max((0, 1))
             edge = 0.05 * (high - low)
@@ -96,7 +96,7 @@ class UmapExplorer:
     def _moved(self, _=None) -> None:
         level, traces = self.level.value, iter(self.figure.data)
         with self.figure.batch_update():
-            for method, texts in self._hover(level).items():
+            for method, texts in self.texts[level].items():
                 points = self.placed[method][level]
                 for trace, rows in self._rows(traces, self._wrong(level)[method]):
                     trace.x, trace.y = points[rows].T
@@ -178,7 +178,7 @@ class NoiseExplorer:
 
     def _draw(self) -> go.Figure:
         """The curve of each method with a mark at the level shown, then the plane of each."""
-        figure = make_subplots(1, 3, subplot_titles=["accuracy (%), this seed", *self.methods], horizontal_spacing=0.05)
+        figure = make_subplots(1, 3, subplot_titles=["accuracy (%) by level, this seed", *self.methods], horizontal_spacing=0.05)
         traces = [go.Scatter(mode=mode, showlegend=False) for mode in ("lines", "markers") for _ in self.methods]
         figure.add_traces(traces, rows=1, cols=1)
         self.scenes = [self._scene(method, *self.shown) for method in self.methods]

@@ -165,6 +165,8 @@ def noise_strip(images: np.ndarray, levels, verdicts: dict[str, np.ndarray], lab
     for row in range(n):
         for column in range(count):
             x, y = column * pitch, -row * (height + room)
+            if not column:
+                figure.add_annotation(x=x - 1, y=y - height / 2, text=f"a {labels[row]}", showarrow=False, xanchor="right", font_size=14)
             figure.add_heatmap(
                 z=images[column, row], x0=x, y0=y, dx=1, dy=-1, colorscale="gray", zmin=0, zmax=1, showscale=False, hoverinfo="skip"
             )
@@ -185,7 +187,7 @@ def noise_strip(images: np.ndarray, levels, verdicts: dict[str, np.ndarray], lab
             font_size=13,
         )
     hidden = dict(visible=False)
-    return figure.update_layout(xaxis=hidden, yaxis=hidden | dict(scaleanchor="x"), margin=dict(l=20, r=20, t=70, b=10))
+    return figure.update_layout(xaxis=hidden, yaxis=hidden | dict(scaleanchor="x"), margin=dict(l=45, r=20, t=70, b=10))
 
 
 def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: str) -> go.Figure:

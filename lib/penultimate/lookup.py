@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import data, files, geometry
 from .centroids import class_means
-from .jobs import no_bars
+from .jobs import no_bars, one_thread
 from .model import penultimate_features
 from .noise import apply
 from .runs import Run
@@ -45,9 +45,12 @@ def levels(perturbation: str, dataset: str) -> tuple[float, ...]:
 
 
 def perturbed(images: Tensor, perturbation: str, at: tuple[float, ...]) -> Tensor:
-    """uint8 images (N,C,H,W) -> (L,N,C,H,W) in [0,1]: at each level with the same random numbers, so that a slider moves smoothly."""
-    draw = lambda: torch.Generator(images.device).manual_seed(0)  # noqa: E731
-    return torch.stack([apply(perturbation, data.to_unit(images), level, draw()) if level else data.to_unit(images) for level in at])
+    """uint8 images (N,C,H,W) -> (L,N,C,H,W) in [0,1]: at each level with the same random numbers, so that a slider moves smoothly.
+
+    Drawn on the CPU whatever the network runs on: what is shown is what the network saw.
+    """
+    draw, clean = lambda: torch.Generator().manual_seed(0), data.to_unit(images.cpu())
+    return torch.stack([apply(perturbation, clean, level, draw()) if level else clean for level in at])
 
 
 @torch.inference_mode()
@@ -63,12 +66,13 @@ def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: st
 
     model = run.model.to(device)
     found = {"features": [], "predicted": [], "confidence": []}
-    views = perturbed(images.to(device), perturbation, at)
-    for view in tqdm(views, desc=f"{run.config.method}: {perturbation}", unit="level", leave=False, disable=no_bars()):
-        q = penultimate_features(model, view)
-        confidence, predicted = model.head(q).softmax(1).max(1)
-        for name, part in (("features", q.half()), ("predicted", predicted.int()), ("confidence", confidence)):
-            found[name].append(part.cpu())
+    views = perturbed(images, perturbation, at)
+    with one_thread():
+        for view in tqdm(views, desc=f"{run.config.method}: {perturbation}", unit="level", leave=False, disable=no_bars()):
+            q = penultimate_features(model, view.to(device))
+            confidence, predicted = model.head(q).softmax(1).max(1)
+            for name, part in (("features", q.half()), ("predicted", predicted.int()), ("confidence", confidence)):
+                found[name].append(part.cpu())
     run.model.to("cpu")
     tensors = {name: torch.stack(parts) for name, parts in found.items()}
     files.write_tensors(path, tensors, named)

@@ -80,7 +80,8 @@ class ByHand:
         note = ui.HTML(
             "<div style='line-height:1.5'>Steps against the gradient: "
             f"<b style='color:{drawings.RED}'>red</b> of L<sub>compact</sub> on clean and of L<sub>noisy</sub> on noisy features, "
-            f"<b style='color:{PURPLE}'>purple</b> of L<sub>margin</sub> on the centroids.</div>"
+            f"<b style='color:{PURPLE}'>purple</b> of L<sub>margin</sub> on the centroids. "
+            "The centroid counts as fixed where features are pulled to it; ‖gradient‖ is with respect to what its arrows stand on.</div>"
         )
         controls = [self.delta_v, self.delta_d, self.noise, self.point, self.x, self.up, self.row, self.angle, self.length]
         self.box = ui.HBox([column(*controls, self.values, note), self.figure])
@@ -113,16 +114,17 @@ class ByHand:
             "compact": losses.compactness(clean, self.y, means, counts, delta_v),
             "noisy": losses.alignment(noisy, self.y, means, counts, delta_v),
             "margin": losses.margin(m, counts, self.W, self.b, delta_d),
-            "reg": losses.regulariser(means, counts),
+            "reg": losses.regulariser(m, counts),
         }
-        steps = [torch.autograd.grad(terms[name], at)[0] for name, at in (("compact", clean), ("noisy", noisy), ("margin", m))]
+        at = {"compact": clean, "noisy": noisy, "margin": m, "reg": m}
+        steps = [torch.autograd.grad(term, at[name], retain_graph=True)[0] for name, term in terms.items()]
         features, moves = torch.cat([self.q, noisy.detach()]), [-3 * step.numpy() for step in steps]
         shapes = drawings.plane_shapes(self._scene(), delta_v, delta_d, 8)
         shapes += [drawings.arrow_shape(features.numpy(), np.concatenate(moves[:2])), drawings.arrow_shape(means.numpy(), moves[2])]
         redraw(self.figure, dict(enumerate(shapes)))
         weights = {"compact": 0.5, "noisy": 0.5, "margin": 1.0, "reg": 0.001}
         values = {name: float(value.detach()) for name, value in terms.items()}
-        sizes = dict(zip(terms, [f"{float(step.norm()):.3f}" for step in steps] + ["—"], strict=True))
+        sizes = dict(zip(terms, [f"{float(step.norm()):.3f}" for step in steps], strict=True))
         rows = [[f"L<sub>{name}</sub>", f"{value:.4f}", sizes[name], f"{weights[name]:g}"] for name, value in values.items()]
         total = sum(weights[name] * value for name, value in values.items())
         self.values.value = table(["term", "value", "‖gradient‖", "weight"], [*rows, ["weighted sum", f"{total:.4f}", "", ""]])
