@@ -205,13 +205,21 @@ def test_by_hands_arrows_point_against_the_gradients(moved):
     means, counts = class_means(moved.q, moved.y, 3)
     pull = lambda q: losses.compactness(q, moved.y, means, counts, moved.delta_v.value)  # noqa: E731
     push = lambda m: losses.margin(m, counts, moved.W, moved.b, moved.delta_d.value)  # noqa: E731
-    noisy = noisy_of(moved)
+    noisy, row = noisy_of(moved), moved.row.value
+
+    def turn(w):
+        turned = torch.cat([moved.W[:row], w, moved.W[row + 1 :]])
+        return losses.margin(means, counts, turned, moved.b, moved.delta_d.value)
+
     told = {row[0]: row for row in cells(moved.values.value)}
-    for trace, groups in ((PLANE, [("Lcompact", pull, moved.q), ("Lnoisy", pull, noisy)]), (PLANE + 1, [("Lmargin", push, means)])):
+    for trace, groups in (
+        (PLANE, [("Lcompact", pull, moved.q), ("Lnoisy", pull, noisy)]),
+        (PLANE + 1, [("Lmargin", push, means), (None, turn, moved.W[[row]])]),
+    ):
         starts = np.concatenate([at.numpy() for *_, at in groups])
         gradients = [finite_difference(term, at) for _, term, at in groups]
         for (name, *_), gradient in zip(groups, gradients, strict=True):
-            assert float(told[name][2]) == pytest.approx(np.linalg.norm(gradient), abs=6e-4)
+            assert name is None or float(told[name][2]) == pytest.approx(np.linalg.norm(gradient), abs=6e-4)
         steep = np.abs(np.concatenate(gradients)).sum(1) > 1e-9
         drawn = xy(moved.figure.data[trace])
         if not steep.any():
@@ -220,6 +228,7 @@ def test_by_hands_arrows_point_against_the_gradients(moved):
         assert np.allclose(drawn[0::3], starts[steep], atol=1e-9) and np.isnan(drawn[2::3]).all()
         assert np.allclose(drawn[1::3] - drawn[0::3], -3 * np.concatenate(gradients)[steep], atol=1e-5)
         assert list(moved.figure.data[trace].marker.size)[: len(drawn)] == [0, 9, 0] * steep.sum()  # a head at every end
+    assert np.array_equal(xy(moved.figure.data[PLANE + 2])[:2], [[0, 0], moved.W[row].tolist()])
     assert (moved.figure.data[PLANE].marker.color, moved.figure.data[PLANE + 1].marker.color) == (drawings.RED, PURPLE)
 
 
@@ -227,7 +236,7 @@ def test_by_hand_draws_its_points_and_the_head(moved):
     q, y = moved.q.numpy(), moved.y.numpy()
     expected = scene(q, y, moved.W, moved.b, noisy=noisy_of(moved), plane=FLAT)
     traces = drawings.plane_traces(expected, moved.delta_v.value, moved.delta_d.value, "012", 8)
-    assert len(moved.figure.data) == PLANE + 2 and same(coordinates(moved.figure)[:PLANE], [xy(t) for t in traces])
+    assert len(moved.figure.data) == PLANE + 3 and same(coordinates(moved.figure)[:PLANE], [xy(t) for t in traces])
     for k in range(3):
         assert np.allclose(xy(moved.figure.data[of_class(k, POINTS)]), q[y == k])
         assert np.allclose(xy(moved.figure.data[of_class(k, NOISY)]), noisy_of(moved).numpy()[y == k])

@@ -62,7 +62,7 @@ class ByHand:
         self.figure = go.FigureWidget(drawings.plane(self._scene(), delta_v, delta_d, "", "012"))
         nowhere = np.zeros((len(self.q), 2))
         self.figure.data[-1].marker.size = [0, 9, 0] * 2 * len(self.q)  # steps of clean and noisy features
-        self.figure.add_trace(drawings.arrow_trace(nowhere, nowhere, PURPLE))
+        self.figure.add_traces([drawings.arrow_trace(nowhere, nowhere, PURPLE), drawings.arrow_trace(nowhere[:1], nowhere[:1], "black")])
         self.figure.update_layout(
             width=590,
             height=520,
@@ -80,7 +80,8 @@ class ByHand:
         note = ui.HTML(
             "<div style='line-height:1.5'>Steps against the gradient: "
             f"<b style='color:{drawings.RED}'>red</b> of L<sub>compact</sub> on clean and of L<sub>noisy</sub> on noisy features, "
-            f"<b style='color:{PURPLE}'>purple</b> of L<sub>margin</sub> on the centroids. "
+            f"<b style='color:{PURPLE}'>purple</b> of L<sub>margin</sub> on the centroids and "
+            "on the chosen weight vector (<b>black</b>, from the origin). "
             "The centroid counts as fixed where features are pulled to it; ‖gradient‖ is with respect to what its arrows stand on.</div>"
         )
         controls = [self.delta_v, self.delta_d, self.noise, self.point, self.x, self.up, self.row, self.angle, self.length]
@@ -109,18 +110,22 @@ class ByHand:
             self.W[self.row.value] = self.length.value * torch.stack([angle.cos(), angle.sin()])
         delta_v, delta_d = self.delta_v.value, self.delta_d.value
         means, counts = class_means(self.q, self.y, 3)
-        clean, noisy, m = (t.clone().requires_grad_() for t in (self.q, self.q + self.noise.value * self.drift, means))
+        noisy_features = self.q + self.noise.value * self.drift
+        clean, noisy, m, W = (t.clone().requires_grad_() for t in (self.q, noisy_features, means, self.W))  # noqa: N806
         terms = {
             "compact": losses.compactness(clean, self.y, means, counts, delta_v),
             "noisy": losses.alignment(noisy, self.y, means, counts, delta_v),
-            "margin": losses.margin(m, counts, self.W, self.b, delta_d),
+            "margin": losses.margin(m, counts, W, self.b, delta_d),
             "reg": losses.regulariser(m, counts),
         }
         at = {"compact": clean, "noisy": noisy, "margin": m, "reg": m}
         steps = [torch.autograd.grad(term, at[name], retain_graph=True)[0] for name, term in terms.items()]
-        features, moves = torch.cat([self.q, noisy.detach()]), [-3 * step.numpy() for step in steps]
+        features, moves, row = torch.cat([self.q, noisy_features]), [-3 * step.numpy() for step in steps], self.row.value
+        turned = -3 * torch.autograd.grad(terms["margin"], W)[0].numpy()[[row]]
+        starts, pushed = np.concatenate([means.numpy(), self.W[[row]].numpy()]), np.concatenate([moves[2], turned])
         shapes = drawings.plane_shapes(self._scene(), delta_v, delta_d, 8)
-        shapes += [drawings.arrow_shape(features.numpy(), np.concatenate(moves[:2])), drawings.arrow_shape(means.numpy(), moves[2])]
+        shapes += [drawings.arrow_shape(features.numpy(), np.concatenate(moves[:2])), drawings.arrow_shape(starts, pushed)]
+        shapes += [drawings.arrow_shape(np.zeros((1, 2)), self.W[[row]].numpy())]
         redraw(self.figure, dict(enumerate(shapes)))
         weights = {"compact": 0.5, "noisy": 0.5, "margin": 1.0, "reg": 0.001}
         values = {name: float(value.detach()) for name, value in terms.items()}
