@@ -244,7 +244,7 @@ def markdown(folder: str | Path | None, dataset: str, preset: str) -> str:
 def pipes(shown: pd.DataFrame) -> str:
     """A table in Markdown, its index as the first column."""
     lines = [
-        ["method", *shown.columns],
+        [shown.index.name or "method", *shown.columns],
         ["---"] + ["---:"] * len(shown.columns),
         *([name, *row] for name, row in zip(shown.index, shown.to_numpy(), strict=True)),
     ]
