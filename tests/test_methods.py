@@ -57,14 +57,14 @@ def test_total_equals_the_formula(network, views, method, bn):
         q, q_noisy = network.features(torch.cat([clean, noisy])).split(64)
     else:
         q, q_noisy = network.features(clean), network.features(noisy)
-    found = METHODS[method](network, clean, noisy, labels, new_loss(), bn, STABILITY)
+    found = METHODS[method](network, clean, noisy, labels, new_loss(), bn, STABILITY, 0.0)
     torch.testing.assert_close(found["total"], formula(method, q, q_noisy, labels, network.head))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_term_is_an_unweighted_scalar_with_its_name(network, views, method):
     extra = {"stability": {"stability"}, "discriminative": set(WEIGHTS) - {"noisy"}, "proposed": set(WEIGHTS)}.get(method, set())
-    found = METHODS[method](network, *views, new_loss(), "joint", STABILITY)
+    found = METHODS[method](network, *views, new_loss(), "joint", STABILITY, 0.0)
     assert set(found) == {"total", "ce"} | extra and all(t.ndim == 0 for t in found.values())
     weights = {"ce": 1.0, "stability": STABILITY} | WEIGHTS
     torch.testing.assert_close(found["total"], sum(weights[name] * found[name] for name in set(found) - {"total"}))
@@ -136,7 +136,7 @@ def test_every_method_lowers_its_own_loss(network, views, method):
     loss, totals = new_loss(), []
     optimizer = torch.optim.SGD(network.parameters(), 0.02, momentum=0.9, nesterov=True)
     for _ in range(12):
-        total = METHODS[method](network, *views, loss, "joint", STABILITY)["total"]
+        total = METHODS[method](network, *views, loss, "joint", STABILITY, 0.0)["total"]
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

@@ -240,4 +240,4 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-from . import cli_curvature  # noqa: E402, F401  it adds its command to `app`
+from . import cli_curvature, cli_experiments  # noqa: E402, F401  they add their commands to `app`

@@ -86,6 +86,7 @@ class Config:
     mu: float = _field("momentum of the centroids")
     tracking: str = _field("of the centroids: partial, momentum or naive")
     stability: float = _field("weight of mean ||q(x) - q(x~)|| in the method stability")
+    ce_noisy: float = _field("share of the cross-entropy on noisy logits in the method proposed, 0 to 1")
 
     def __post_init__(self):
         if self.preset is None:
@@ -110,6 +111,10 @@ class Config:
         for what in ("seed", "images", "sigma", "pad", "weight_decay", "stability"):
             if not getattr(self, what) >= 0:
                 raise InputError(f"{what} = {getattr(self, what)} must not be negative")
+        if not 0 <= self.ce_noisy <= 1:
+            raise InputError(f"ce_noisy = {self.ce_noisy} must lie in [0, 1]: it is a share of the cross-entropy")
+        if self.margin == 0 and self.delta_d != values["delta_d"]:
+            raise InputError(f"delta_d = {self.delta_d} changes nothing with margin = 0: leave it out, or give the margin a weight")
         DiscriminativeLoss(1, 1, self.delta_v, self.delta_d, self.compact, self.noisy, self.margin, self.reg, self.mu, self.tracking)
 
     @cached_property
@@ -143,6 +148,7 @@ DEFAULTS = dict(
     epochs=200, batch=64, lr=0.001, momentum=0.9, weight_decay=5e-4, schedule="multistep", milestones=(60, 120, 160), gamma=0.2,
     noise="gaussian", sigma=0.06, pad=4, flip=True, crops="shared", bn="joint", best_on_test=False,
     delta_v=0.5, delta_d=5.0, compact=0.5, noisy=0.5, margin=1.0, reg=1e-3, mu=0.99, tracking="partial", stability=1.0,
+    ce_noisy=0.0,
 )  # fmt: skip
 
 

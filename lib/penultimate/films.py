@@ -31,29 +31,35 @@ def film(run: Run, classes=None, root=None) -> dict:
     if not _complete(run):
         raise InputError(f"{run.folder} lacks features of its training (an older version made it): delete it, and it is trained again")
     drawn = torch.cat([torch.nonzero(labels == c).flatten()[:PER_CLASS] for c in classes])
-    scenes, terms = [], []
+    scenes, rows = [], []
     for now in run.kept.values():
         q, noisy, w, b = (now[name].float() for name in ("clean", "noisy", "weight", "bias"))
         means, counts = class_means(q, labels, len(w))
         scenes.append(scene(q[drawn], labels[drawn], w, b, classes, noisy[drawn], means[list(classes)]))
-        terms.append(
-            {
-                "compact": losses.compactness(q, labels, means, counts, config.delta_v),
-                "noisy": losses.alignment(noisy, labels, means, counts, config.delta_v),
-                "margin": losses.margin(means, counts, w, b, config.delta_d),
-                "accuracy": ((q @ w.T + b).argmax(1) == labels).float().mean(),
-                "accuracy_noisy": ((noisy @ w.T + b).argmax(1) == labels).float().mean(),
-            }
-        )
+        rows.append(terms(now, labels, config))
     return {
         "name": run.config.name,
         "config": dataclasses.asdict(config),
         "classes": list(classes),
         "images": len(labels),
         "epochs": list(run.kept),
-        "terms": {name: [round(float(row[name]), 5) for row in terms] for name in terms[0]},
+        "terms": {name: [row[name] for row in rows] for name in rows[0]},
         "frames": [{name: np.round(part, DIGITS.get(name, 3)).tolist() for name, part in seen._asdict().items()} for seen in scenes],
     }
+
+
+def terms(now: dict[str, torch.Tensor], labels: torch.Tensor, config) -> dict[str, float]:
+    """L_compact, L_noisy, L_margin (unweighted) and the accuracies of features that a run kept at one epoch (`Run.kept`)."""
+    q, noisy, w, b = (now[name].float() for name in ("clean", "noisy", "weight", "bias"))
+    means, counts = class_means(q, labels, len(w))
+    found = {
+        "compact": losses.compactness(q, labels, means, counts, config.delta_v),
+        "noisy": losses.alignment(noisy, labels, means, counts, config.delta_v),
+        "margin": losses.margin(means, counts, w, b, config.delta_d),
+        "accuracy": ((q @ w.T + b).argmax(1) == labels).float().mean(),
+        "accuracy_noisy": ((noisy @ w.T + b).argmax(1) == labels).float().mean(),
+    }
+    return {name: round(float(value), 5) for name, value in found.items()}
 
 
 def _complete(run: Run) -> bool:

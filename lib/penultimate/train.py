@@ -139,7 +139,8 @@ class Trainer:
             self.optimizer.param_groups[0]["lr"] = learning_rate(config, epoch * self.batches + step, self.batches)
             clean, noisy = views(config, self.train.images[rows], cropping, noise)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                terms = step_loss(self.model, clean, noisy, self.train.labels[rows], self.loss, config.bn, config.stability)
+                labels, switches = self.train.labels[rows], (config.bn, config.stability, config.ce_noisy)
+                terms = step_loss(self.model, clean, noisy, labels, self.loss, *switches)
             self.optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
             self.optimizer.step()

@@ -1,0 +1,36 @@
+"""The command `experiments`: ablation, sensitivity, centroids and switches, trained where needed and collected as records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli import Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, seconds_of, seeds_of
+
+DEFAULT = "ablation,centroids,switches,deltas,fronts"
+
+
+@app.command()
+def experiments(
+    dataset: Dataset = "digits", preset: Preset = None, seeds: Seeds = "0-4", device: Device = "cpu", data_root: DataRoot = None,
+    budget: Budget = None, jobs: Jobs = 1,
+    names: Annotated[str, typer.Option(help=f"of {DEFAULT},decisive, joined by commas")] = DEFAULT,
+    records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/experiments]")] = None,
+):  # fmt: skip
+    """Train every arm of the experiments on several seeds (those in the store are reused) and collect one record an experiment.
+
+    Example: python -m penultimate experiments --names ablation,centroids --seeds 0-4 --jobs 2
+    """
+    from . import data, experiments
+    from .jobs import train_all
+
+    wanted = {name: experiments.arms(name, seeds_of(seeds), dataset, preset) for name in names.split(",")}
+    configs = list(dict.fromkeys(config for arms in wanted.values() for config in arms.values()))
+    runs = {run.config: run for run in train_all(configs, device, data_root, seconds_of(budget), jobs)}
+    for name, arms in wanted.items():
+        finished = {key: runs[config] for key, config in arms.items() if config in runs}
+        if len(finished) == len(arms):
+            written = experiments.collect(name, finished, records or data.CACHE / "experiments", data_root)
+            typer.echo(f"wrote {written} ({len(finished)} runs)")
+        else:
+            typer.echo(f"{name}: {len(finished)} of {len(arms)} runs finished; call again to go on")
