@@ -26,7 +26,7 @@ def experiments(
 
     wanted = {name: experiments.arms(name, seeds_of(seeds), dataset, preset) for name in names.split(",")}
     configs = list(dict.fromkeys(config for arms in wanted.values() for config in arms.values()))
-    runs = {run.config: run for run in train_all(configs, device, data_root, seconds_of(budget), jobs)}
+    runs = {run.config: run for run in train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)}
     for name, arms in wanted.items():
         finished = {key: runs[config] for key, config in arms.items() if config in runs}
         if len(finished) == len(arms):

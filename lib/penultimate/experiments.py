@@ -125,7 +125,8 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
     first = next(iter(runs.values()))
     environments = {json.dumps(run.record["environment"], sort_keys=True) for run in runs.values()}
     path = folder / f"{first.config.dataset}-{first.config.preset}" / f"{experiment}.json"
-    content = {"experiment": experiment, "sigma": first.config.sigma, "data": first.record["data"]}
+    sigma = Config(dataset=first.config.dataset, preset=first.config.preset).sigma
+    content = {"experiment": experiment, "sigma": sigma, "data": first.record["data"]}
     files.write_json(path, content | {"environments": [json.loads(one) for one in sorted(environments)], "rows": rows})
     return path
 
@@ -149,9 +150,8 @@ def table(found: dict) -> pd.DataFrame:
     for one in found["rows"]:
         levels = {f"at_{level}": value for level, value in one["accuracy"].items()}
         named = {"clean": levels["at_0"], "noisy": levels[f"at_{found['sigma']:g}"]}
-        rows.append(
-            {key: one[key] for key in ("arm", "seed", "method", "validation", "validation_noisy")} | one["changes"] | one["geometry"]
-        )
+        run = {key: one[key] for key in ("arm", "seed", "method", "validation", "validation_noisy")}
+        rows.append(run | one["changes"] | one["geometry"] | levels | named)
     return pd.DataFrame(rows)
 
 

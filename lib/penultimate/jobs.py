@@ -49,7 +49,8 @@ class Progress:
     def run(self, config: Config, stopped_by: Exception | None) -> None:
         self.done += 1
         self.runs.update(1)
-        if self.lines or stopped_by:
+        not_begun = isinstance(stopped_by, OutOfTime) and config not in self.reached
+        if (self.lines or stopped_by) and not not_begun:  # those are counted at the end
             outcome = "trained" if stopped_by is None else "out of time" if isinstance(stopped_by, OutOfTime) else "failed"
             self.runs.write(
                 f"[{self.done}/{self.runs.total}] {config.name}: {outcome}"
@@ -83,7 +84,8 @@ def train_all(
     outcomes = _train_waiting(waiting, jobs, dict(device=device, root=root, store=store, deadline=deadline)) if waiting else {}
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
     if left:
-        print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {', '.join(left)}")
+        named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
+        print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {named}")
     failed = [
         f"{c.name}: {str(outcome).removeprefix(f'{c.name}: ')}"
         for c, outcome in outcomes.items()
