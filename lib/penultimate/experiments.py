@@ -28,13 +28,13 @@ ABLATION = {
     "proposed": dict(method="proposed"),
     "proposed + noisy CE": dict(method="proposed", ce_noisy=0.5),
 }
-DELTA_V, DELTA_D = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0), (1.0, 2.0, 5.0, 10.0, 20.0)
+DELTA_V, DELTA_D = (0.1, 0.5, 1.5, 4.0, 8.0), (1.0, 2.0, 5.0, 15.0)
 DELTAS = {f"{v:g}, {d:g}": dict(method="proposed", delta_v=v, delta_d=d) for d in DELTA_D for v in DELTA_V}
 # What moves each method along its front of clean against noisy accuracy: one field, several values.
 FRONTS = {
-    "proposed, λ": ("proposed", "noisy", (0.02, 0.1, 0.5, 2.0, 8.0, 32.0)),
-    "stability, weight": ("stability", "stability", (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)),
-    **{f"{method}, σ": (method, "sigma", (0.1, 0.2, 0.3, 0.4)) for method in ("noisy", "both", "stability", "proposed")},
+    "proposed, λ": ("proposed", "noisy", (0.1, 0.5, 2.0, 8.0, 32.0)),
+    "stability, weight": ("stability", "stability", (0.1, 0.3, 1.0, 3.0, 10.0)),
+    **{f"{method}, σ": (method, "sigma", (0.1, 0.3, 0.45)) for method in ("noisy", "both", "stability", "proposed")},
 }
 FRONT = {f"{front} = {value:g}": {"method": method, field: value} for front, (method, field, values) in FRONTS.items() for value in values}
 CENTROIDS = {
