@@ -123,15 +123,10 @@ def low_rate() -> Iterator[Evidence]:
 
 def selection() -> Iterator[Evidence]:
     """Clean test accuracy of the epoch that is best on test, minus that of the last epoch."""
-    try:
-        found = experiments.read("switches")
-    except InputError:
-        return
-    for method in ("normal", "both", "proposed"):
-        gains = [
-            one["best_on_test"]["accuracy"]["0"] - one["accuracy"]["0"] for one in found["rows"] if one["arm"] == f"{method}, best on test"
-        ]
-        yield Evidence(f"digits, clean: {method}, best epoch on test − last epoch", *seed_interval(gains), len(gains))
+    rows = _experiment("switches", "digits", "digits")
+    for method in ("normal", "both", "proposed") if rows is not None else ():
+        own = rows[rows.arm == f"{method}, best on test"]
+        yield Evidence(f"digits, clean: {method}, best epoch on test − last epoch", *seed_interval(own.best_clean - own.clean), len(own))
 
 
 def flat(quantity: str, rivals=("normal", "both", "stability")) -> Iterator[Evidence]:

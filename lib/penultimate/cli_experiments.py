@@ -7,24 +7,23 @@ import typer
 
 from .cli import Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, seconds_of, seeds_of
 
-DEFAULT = "ablation,centroids,switches,deltas,fronts"
-
 
 @app.command()
 def experiments(
     dataset: Dataset = "digits", preset: Preset = None, seeds: Seeds = "0-4", device: Device = "cpu", data_root: DataRoot = None,
     budget: Budget = None, jobs: Jobs = 1,
-    names: Annotated[str, typer.Option(help=f"of {DEFAULT},decisive, joined by commas")] = DEFAULT,
+    names: Annotated[str, typer.Option(help="'all', or of ablation, centroids, switches, deltas, fronts, decisive, joined by commas")] = "all",
     records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/experiments]")] = None,
 ):  # fmt: skip
     """Train every arm of the experiments on several seeds (those in the store are reused) and collect one record an experiment.
 
     Example: python -m penultimate experiments --names ablation,centroids --seeds 0-4 --jobs 2
     """
-    from . import data, experiments
+    from . import data, experiments, grids
     from .jobs import train_all
 
-    wanted = {name: experiments.arms(name, seeds_of(seeds), dataset, preset) for name in names.split(",")}
+    chosen = grids.DEFAULT if names == "all" else names.split(",")
+    wanted = {name: grids.arms(name, seeds_of(seeds), dataset, preset) for name in chosen}
     configs = list(dict.fromkeys(config for arms in wanted.values() for config in arms.values()))
     runs = {run.config: run for run in train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)}
     for name, arms in wanted.items():

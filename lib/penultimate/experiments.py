@@ -1,98 +1,33 @@
-"""Which part of the method does the work: ablation, sensitivity, centroids, switches. The grids, and a small record of every run."""
+"""Which part of the method does the work: a small record of every run of the grids, and what tables and pictures make of it."""
 
 import copy
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
-from . import InputError, data, files, geometry, losses, one_of
+from . import InputError, data, files, geometry, losses
 from .centroids import class_means
 from .evaluate import seed_interval
 from .films import terms
+from .jobs import NARROW, no_bars, one_thread
 from .model import penultimate_features
-from .records import COMMITTED
+from .records import COMMITTED, cell
 from .runs import Config, Run
-from .train import KEPT_IMAGES, Trainer
+from .train import KEPT_IMAGES, Trainer, kept_epochs
 
-ABLATION = {
-    "neither": dict(method="discriminative", compact=0.0, margin=0.0),
-    "compactness": dict(method="discriminative", margin=0.0),
-    "margin": dict(method="discriminative", compact=0.0),
-    "compactness + margin": dict(method="discriminative"),
-    "alignment": dict(method="proposed", compact=0.0, margin=0.0),
-    "compactness + alignment": dict(method="proposed", margin=0.0),
-    "margin + alignment": dict(method="proposed", compact=0.0),
-    "proposed": dict(method="proposed"),
-    "proposed + noisy CE": dict(method="proposed", ce_noisy=0.5),
-}
-DELTA_V, DELTA_D = (0.1, 0.5, 1.5, 4.0, 8.0), (1.0, 2.0, 5.0, 15.0)
-DELTAS = {f"{v:g}, {d:g}": dict(method="proposed", delta_v=v, delta_d=d) for d in DELTA_D for v in DELTA_V}
-# What moves each method along its front of clean against noisy accuracy: one field, several values.
-FRONTS = {
-    "proposed, λ": ("proposed", "noisy", (0.1, 0.5, 2.0, 8.0, 32.0)),
-    "stability, weight": ("stability", "stability", (0.1, 0.3, 1.0, 3.0, 10.0)),
-    **{f"{method}, σ": (method, "sigma", (0.1, 0.3, 0.45)) for method in ("noisy", "both", "stability", "proposed")},
-}
-FRONT = {f"{front} = {value:g}": {"method": method, field: value} for front, (method, field, values) in FRONTS.items() for value in values}
-CENTROIDS = {
-    "naive": dict(method="proposed", tracking="naive"),
-    **{f"momentum, μ = {mu:g}": dict(method="proposed", tracking="momentum", mu=mu) for mu in (0.9, 0.99, 0.999)},
-    **{f"partial, μ = {mu:g}": dict(method="proposed", tracking="partial", mu=mu) for mu in (0.9, 0.99, 0.999)},
-}
-SWITCHES = {
-    **{f"{method}, best on test": dict(method=method, best_on_test=True) for method in ("normal", "both", "proposed")},
-    **{
-        f"{method}, {crops} crops": dict(method=method, pad=1, crops=crops)
-        for method in ("stability", "proposed")
-        for crops in ("shared", "independent")
-    },
-    **{f"{method}, bn {bn}": dict(method=method, bn=bn) for method in ("both", "stability", "proposed") for bn in ("separate", "clean")},
-    **{f"{method}, low rate": dict(method=method, lr=0.002) for method in ("normal", "both", "proposed")},
-    "normal, twice the epochs": dict(method="normal", epochs=48),  # matched compute: two views cost double
-}
-BASELINES = {method: dict(method=method) for method in ("normal", "noisy", "both", "stability", "discriminative", "proposed")}
-# The rows that the others hang on, few enough for real images on a CPU.
-DECISIVE = BASELINES | {
-    "proposed + noisy CE": ABLATION["proposed + noisy CE"],
-    "proposed, bn clean": SWITCHES["proposed, bn clean"],
-}
-EXPERIMENTS = {
-    "ablation": ABLATION | {name: BASELINES[name] for name in ("normal", "both")},
-    "centroids": CENTROIDS,
-    "switches": SWITCHES | BASELINES,
-    "deltas": DELTAS,
-    "fronts": FRONT | BASELINES,
-    "decisive": DECISIVE,
-}
+# Of these experiments the records also follow each run through its training.
+ALONG = ("ablation",)
+TRACED = ("centroids",)
+SHAPE = ("radius", "margin", "ratio", "gap")  # columns in units of the feature space, or in none
 
 
-ALONG = ("ablation",)  # experiments whose records also follow each run through its training
-
-
-def arms(experiment: str, seeds, dataset: str = "digits", preset: str | None = None) -> dict[tuple[str, int], Config]:
-    """(arm, seed) -> configuration, seeds outermost, so that every arm has a first seed early. The values suit the preset digits.
-
-    Raises InputError for an unknown experiment.
-
-    >>> list(arms("centroids", [0, 1]))[6:8]
-    [('partial, μ = 0.999', 0), ('naive', 1)]
-    """
-    one_of("experiment", experiment, EXPERIMENTS)
-    return {
-        (arm, seed): Config(dataset=dataset, preset=preset, seed=seed, **fields)
-        for seed in dict.fromkeys(seeds)
-        for arm, fields in EXPERIMENTS[experiment].items()
-    }
-
-
-def row(arm: str, run: Run, root=None, along: bool = False) -> dict:
-    """What tables and pictures need of a run: what it changes, accuracies (mean over draws) and geometry of the last epoch, validation.
-
-    along: also the terms of the loss, accuracies and geometry on the test images at the epochs whose features the run kept.
-    """
+def row(arm: str, run: Run) -> dict:
+    """What tables and pictures need of a run: what it changes, accuracies (mean over draws) and geometry of the last epoch, validation."""
     config, metrics, last = run.config, run.record["metrics"], run.history[-1]
     plain = Config(dataset=config.dataset, preset=config.preset, method=config.method, seed=config.seed)
     changes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(plain, f.name)}
@@ -101,7 +36,7 @@ def row(arm: str, run: Run, root=None, along: bool = False) -> dict:
     found |= {name: last[name] for name in ("validation", "validation_noisy")}
     if "best_on_test" in metrics:
         found["best_on_test"] = {"epoch": metrics["best_on_test"]["epoch"], "accuracy": _means(metrics["best_on_test"])}
-    return found | ({"along": _along(run, root)} if along else {})
+    return found
 
 
 def _means(measured: dict) -> dict[str, float]:
@@ -110,7 +45,8 @@ def _means(measured: dict) -> dict[str, float]:
     return {f"{level:g}": round(sum(draws) / len(draws), 6) for level, draws in pairs}
 
 
-def _along(run: Run, root) -> dict[str, list[float]]:
+def along(run: Run, root=None) -> dict[str, list[float]]:
+    """The terms of the loss, accuracies and geometry on the test images, at the epochs whose features the run kept."""
     labels = data.load(run.config.dataset, root).test.sample(KEPT_IMAGES).labels
     rows = []
     for epoch, now in run.kept.items():
@@ -121,7 +57,9 @@ def _along(run: Run, root) -> dict[str, list[float]]:
 
 def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, root=None) -> Path:
     """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path."""
-    rows = [row(arm, run, root, experiment in ALONG) for (arm, _), run in runs.items()]
+    rows = [row(arm, run) for (arm, _), run in runs.items()]
+    for one, run in zip(rows, tqdm(runs.values(), desc=experiment, unit="run", disable=no_bars()), strict=True):
+        one |= {"along": along(run, root)} if experiment in ALONG else {"trace": _trace(run, root)} if experiment in TRACED else {}
     first = next(iter(runs.values()))
     environments = {json.dumps(run.record["environment"], sort_keys=True) for run in runs.values()}
     path = folder / f"{first.config.dataset}-{first.config.preset}" / f"{experiment}.json"
@@ -145,13 +83,14 @@ def read(experiment: str, dataset: str = "digits", preset: str = "digits", folde
 
 def table(found: dict) -> pd.DataFrame:
     """One row per run: arm, seed, method, the changed fields, clean and noisy accuracy (at the experiment's sigma), every level as
-    `at_<level>`, validation and validation_noisy, radius, margin, ratio, gap."""
+    `at_<level>`, validation and validation_noisy, radius, margin, ratio, gap; best_clean where the epoch best on test was kept too."""
     rows = []
     for one in found["rows"]:
         levels = {f"at_{level}": value for level, value in one["accuracy"].items()}
         named = {"clean": levels["at_0"], "noisy": levels[f"at_{found['sigma']:g}"]}
         run = {key: one[key] for key in ("arm", "seed", "method", "validation", "validation_noisy")}
-        rows.append(run | one["changes"] | one["geometry"] | levels | named)
+        best = {"best_clean": one["best_on_test"]["accuracy"]["0"]} if "best_on_test" in one else {}
+        rows.append(run | one["changes"] | one["geometry"] | levels | named | best)
     return pd.DataFrame(rows)
 
 
@@ -169,18 +108,68 @@ def difference(rows: pd.DataFrame, arm: str, against: str, column: str = "noisy"
     return *seed_interval(apart), len(apart)
 
 
-def trace_centroids(config: Config, root=None) -> list[dict[str, float]]:
-    """Train once more, and after each epoch measure what the tracking of the centroids does, over the batches of one epoch.
+def effects(rows: pd.DataFrame, pairs: dict[str, str], columns=("clean", "noisy")) -> pd.DataFrame:
+    """Differences of accuracy, in points, of each arm to its partner: panel (the column), row (the arm), mean, low, high, n."""
+    found = [(column, arm, *difference(rows, arm, against, column)) for column in columns for arm, against in pairs.items()]
+    table = pd.DataFrame(found, columns=["panel", "row", "mean", "low", "high", "n"])
+    return table.assign(**{name: 100 * table[name] for name in ("mean", "low", "high")})
+
+
+def summary(rows: pd.DataFrame, columns) -> pd.DataFrame:
+    """For people: one row an arm, means over seeds with 95 % t intervals; accuracies in per cent, geometry in its own units."""
+
+    def shown(column: str, values) -> str:
+        mean, low, high = seed_interval(values)
+        return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if column in SHAPE else cell(mean, low, high)
+
+    own = {arm: {column: shown(column, part[column]) for column in columns} for arm, part in rows.groupby("arm", sort=False)}
+    return pd.DataFrame(own).T.rename_axis("arm")
+
+
+def followed(found: dict, key: str, column: str, arms) -> pd.DataFrame:
+    """What an experiment's runs did during training, as a long table: arm, seed, epoch, value. key: along or trace."""
+    rows = [
+        (one["arm"], one["seed"], epoch, value)
+        for arm in arms
+        for one in found["rows"]
+        if one["arm"] == arm
+        for epoch, value in zip(one[key]["epoch"], one[key][column], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "value"])
+
+
+def caption(found: dict) -> str:
+    """What stands beside every number: data, n, hardware."""
+    seeds = {one["seed"] for one in found["rows"]}
+    images, machines = found["data"]["images"], {f"{e['device']}, torch {e['torch']}" for e in found["environments"]}
+    return (
+        f"{images['train']:,} training, {images['validation']:,} validation, {images['test']:,} test images; noise {found['sigma']:g} "
+        f"({255 * found['sigma']:g}/255); last epoch; n = {len(seeds)} seeds, 95 % t intervals over seeds; {'; '.join(sorted(machines))}"
+    )
+
+
+def _trace(run: Run, root) -> dict[str, list[float]]:
+    """`trace_centroids`, kept beside the run."""
+    path = run.folder / "centroids.json"
+    if not path.exists():
+        files.write_json(path, trace_centroids(run.config, root))
+    return files.read_json(path)
+
+
+def trace_centroids(config: Config, root=None) -> dict[str, list[float]]:
+    """Train once more, and at some epochs measure what the tracking of the centroids does, over the batches of one epoch.
 
     drift: mean over batches and classes of ||m_c - mean of q over the training images of c||, m_c as L_compact would see it; in units of
     the class radius. gradient: mean ||dL_margin / dq|| over ||dCE / dq||. Features in evaluation mode.
     """
     splits = data.load(config.dataset, root)
     trainer, rows = Trainer(config, splits, "cpu"), []
-    for epoch in range(config.epochs):
-        trainer.epoch(epoch)
-        rows.append({"epoch": epoch + 1} | _centroids_now(trainer))
-    return rows
+    with one_thread() if config.width <= NARROW else nullcontext():
+        for epoch in range(config.epochs):
+            trainer.epoch(epoch)
+            if epoch + 1 in kept_epochs(config.epochs):
+                rows.append({"epoch": epoch + 1} | _centroids_now(trainer))
+    return {name: [one[name] for one in rows] for name in rows[0]}
 
 
 def _centroids_now(trainer: Trainer) -> dict[str, float]:

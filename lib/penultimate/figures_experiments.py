@@ -1,0 +1,101 @@
+"""Plotly figures of the ablation page, in the template and the colours of `figures`."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from .figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank
+
+LINES = (("#000000", "solid"), ("#0072B2", "dash"), ("#E69F00", "dot"), ("#D55E00", "solid"), ("#009E73", "dashdot"))
+SHAPES = ("circle", "square", "diamond", "star", "triangle-up")
+
+
+def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = (), columns: int = 3) -> go.Figure:
+    """Quantities during training: a panel for each, a line for each arm (mean over seeds), a band from the lowest to the highest seed.
+
+    panels: panel title -> table with arm, seed, epoch, value. log: the panels with a logarithmic y axis.
+    """
+    lines = -(-len(panels) // columns)
+    figure = make_subplots(lines, columns, subplot_titles=list(panels), horizontal_spacing=0.08, vertical_spacing=0.13)
+    for index, (name, table) in enumerate(panels.items()):
+        at = dict(row=index // columns + 1, col=index % columns + 1)
+        for (arm, own), (colour, dash), shape in zip(table.groupby("arm", sort=False), LINES, SHAPES, strict=False):
+            over = own.groupby("epoch").value.agg(["mean", "min", "max"])
+            faint = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.13)"
+            figure.add_scatter(
+                x=[*over.index, *over.index[::-1]], y=[*over["max"], *over["min"][::-1]], mode="lines", fill="toself", fillcolor=faint,
+                line_width=0, hoverinfo="skip", showlegend=False, legendgroup=arm, **at,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=over.index, y=over["mean"], name=arm, legendgroup=arm, showlegend=not index, mode="lines+markers",
+                line=dict(color=colour, dash=dash, width=2), marker=dict(symbol=shape, size=7), **at,
+            )  # fmt: skip
+        figure.update_yaxes(type="log" if name in log else "linear", **at)
+        figure.update_xaxes(title="epoch" if at["row"] == lines else None, **at)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.11 - 0.05 * (lines == 1), yanchor="top")
+    return figure.update_layout(
+        template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=110), width=WIDTH, height=190 + 260 * lines
+    )
+
+
+def heat(table: pd.DataFrame, columns: dict[str, str], title: str) -> go.Figure:
+    """A mean over seeds for each pair of delta_v and delta_d, one panel for each column of the table, and the border delta_d = 2 delta_v.
+
+    table: delta_v, delta_d and the columns, shares. columns: name -> panel title.
+    """
+    figure = make_subplots(1, len(columns), subplot_titles=list(columns.values()), horizontal_spacing=0.1, shared_yaxes=True)
+    for panel, column in enumerate(columns, 1):
+        means = 100 * table.pivot_table(index="delta_d", columns="delta_v", values=column)
+        names = [[f"{value:g}" for value in axis] for axis in (means.columns, means.index)]
+        figure.add_heatmap(
+            z=means, x=names[0], y=names[1], text=means.round(1), texttemplate="%{text:.1f}", colorscale="Viridis", showscale=False,
+            hovertemplate="δ_v %{x}, δ_d %{y}: %{z:.1f} %<extra></extra>", row=1, col=panel,
+        )  # fmt: skip
+        x, y = _border(means.columns.to_numpy(), means.index.to_numpy())
+        figure.add_scatter(
+            x=x, y=y, mode="lines", line=dict(color="#D55E00", width=4), name="δ_d > 2 δ_v above", showlegend=panel == 1, row=1, col=panel
+        )
+        figure.update_xaxes(title="δ_v", type="category", showgrid=False, range=[-0.5, len(names[0]) - 0.5], row=1, col=panel)
+        figure.update_yaxes(type="category", showgrid=False, range=[-0.5, len(names[1]) - 0.5], row=1, col=panel)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.2, yanchor="top")
+    return figure.update_yaxes(title="δ_d", col=1).update_layout(
+        template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=100), width=WIDTH, height=HEIGHT
+    )
+
+
+def _border(delta_v: np.ndarray, delta_d: np.ndarray) -> tuple[list, list]:
+    """The staircase between the cells with delta_d > 2 delta_v (above it) and the others, in units of cells.
+
+    >>> _border(np.array([0.5, 1.0]), np.array([1.0, 2.0, 4.0]))
+    ([-0.5, 0.5, 0.5, 1.5], [0.5, 0.5, 1.5, 1.5])
+    """
+    heights = [float((delta_d <= 2 * v).sum() - 0.5) for v in delta_v]
+    x = [edge for i in range(len(heights)) for edge in (i - 0.5, i + 0.5)]
+    return x, [height for height in heights for _ in range(2)]
+
+
+def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) -> go.Figure:
+    """Clean against noisy accuracy (mean over seeds): a curve for each front as its field grows, a mark for each method without one.
+
+    table: front, method, value, clean, noisy; points: method, clean, noisy; noisy: the name of the noise.
+    """
+    figure = blank(title, xaxis_title="clean test accuracy (%)", yaxis_title=f"test accuracy at {noisy} (%)", height=HEIGHT + 90)
+    for front, own in table.groupby("front", sort=False):
+        colour, symbol, _ = STYLE[own.method.iloc[0]]
+        means = 100 * own.groupby("value")[["clean", "noisy"]].mean()
+        figure.add_scatter(
+            x=means.clean, y=means.noisy, name=front, mode="lines+markers+text", text=[f"{value:g}" for value in means.index],
+            textposition="top center", textfont=dict(size=11, color=colour), marker=dict(symbol=symbol, size=10, color=colour),
+            line=dict(color=colour, width=2, dash="dot" if front.endswith("σ") else "solid"),
+        )  # fmt: skip
+    for method, own in points.groupby("method", sort=False):
+        colour, symbol, _ = STYLE[method]
+        figure.add_scatter(
+            x=[100 * own.clean.mean()],
+            y=[100 * own.noisy.mean()],
+            name=method,
+            mode="markers",
+            marker=dict(symbol=symbol, size=15, color=colour),
+        )
+    return figure
