@@ -147,3 +147,16 @@ def test_every_method_lowers_its_own_loss(network, views, method):
 def test_all_methods_have_one_signature():
     assert list(METHODS) == ["normal", "noisy", "both", "stability", "discriminative", "proposed"]
     assert len({str(inspect.signature(method)) for method in METHODS.values()}) == 1
+
+
+@pytest.mark.parametrize("bn", BATCHNORM)
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_cross_entropy_on_noisy_logits_is_mixed_in_by_its_share(network, views, bn, share):
+    """Without a weight on the features, share 1/2 is `both` and share 1 is the noisy half of it."""
+    nothing = DiscriminativeLoss(10, 16, compact=0.0, noisy=0.0, margin=0.0, reg=0.0)
+    found = METHODS["proposed"](network, *views, nothing, bn, STABILITY, share)["total"]
+    q, q_noisy = two_views(network, *views[:2], bn)
+    ce, ce_noisy = (-F.log_softmax(network.head(part), 1)[range(64), views[2]].mean() for part in (q, q_noisy))
+    torch.testing.assert_close(found, (1 - share) * ce + share * ce_noisy)
+    if share == 0.5:
+        torch.testing.assert_close(found, METHODS["both"](network, *views, nothing, bn, STABILITY, 0.0)["total"])

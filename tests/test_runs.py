@@ -90,6 +90,8 @@ def test_discriminative_puts_the_whole_weight_on_the_clean_view():
         (dict(schedule="step"), "unknown schedule 'step': choose one of multistep, cosine, onecycle"),
         (dict(crops="random"), "unknown crops 'random': choose one of shared, independent"),
         (dict(tracking="mean"), "unknown centroid tracking 'mean'"),
+        (dict(ce_noisy=1.5), "ce_noisy = 1.5 must lie in"),
+        (dict(margin=0.0, delta_d=2.0), "delta_d = 2.0 changes nothing with margin = 0: leave it out, or give the margin a weight"),
         (dict(epochs=0), "epochs = 0 must be positive"),
         (dict(batch=-1), "batch = -1: BatchNorm needs at least 2 images"),
         (dict(width=0), "width = 0 must be positive"),

@@ -7,12 +7,14 @@ import typer
 
 from .cli import Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, seconds_of, seeds_of
 
+NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, decisive, joined by commas"
+
 
 @app.command()
 def experiments(
     dataset: Dataset = "digits", preset: Preset = None, seeds: Seeds = "0-4", device: Device = "cpu", data_root: DataRoot = None,
     budget: Budget = None, jobs: Jobs = 1,
-    names: Annotated[str, typer.Option(help="'all', or of ablation, centroids, switches, deltas, fronts, decisive, joined by commas")] = "all",
+    names: Annotated[str, typer.Option(help=NAMES)] = "all",
     records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/experiments]")] = None,
 ):  # fmt: skip
     """Train every arm of the experiments on several seeds (those in the store are reused) and collect one record an experiment.

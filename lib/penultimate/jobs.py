@@ -26,6 +26,10 @@ def no_bars() -> bool:
     return not sys.stderr.isatty() and "ipykernel" not in sys.modules
 
 
+class NotBegun(OutOfTime):
+    """The time budget was used up before this run's turn."""
+
+
 class Progress:
     """Two bars, runs and epochs, in a terminal and in JupyterLab; plain lines where the output is not a terminal."""
 
@@ -49,8 +53,7 @@ class Progress:
     def run(self, config: Config, stopped_by: Exception | None) -> None:
         self.done += 1
         self.runs.update(1)
-        not_begun = isinstance(stopped_by, OutOfTime) and config not in self.reached
-        if (self.lines or stopped_by) and not not_begun:  # those are counted at the end
+        if (self.lines or stopped_by) and not isinstance(stopped_by, NotBegun):  # those are counted at the end
             outcome = "trained" if stopped_by is None else "out of time" if isinstance(stopped_by, OutOfTime) else "failed"
             self.runs.write(
                 f"[{self.done}/{self.runs.total}] {config.name}: {outcome}"
@@ -179,7 +182,7 @@ def _work(config: Config, options: dict) -> Exception | None:
 
 def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
     if options["deadline"] and time.time() > options["deadline"]:
-        return OutOfTime("not begun in this call")
+        return NotBegun("not begun in this call")
     try:
         load_or_train(config, on_epoch=on_epoch, **options)
     except (OutOfTime, InputError, FloatingPointError, torch.OutOfMemoryError) as reason:

@@ -1,0 +1,87 @@
+"""The claims table: every verdict follows from its evidence, and the evidence from the records."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from penultimate import claims, records
+from penultimate.data import HOME
+
+
+@pytest.fixture(scope="module")
+def table():
+    return claims.table()
+
+
+def test_the_first_number_by_hand(table):
+    """`proposed` minus `normal` on digits at noise 0.3, from the JSON files with nothing of the library."""
+    found = {"normal": {}, "proposed": {}}
+    for path in (HOME / "data" / "records" / "digits-digits").glob("*.json"):
+        record = json.loads(path.read_text())
+        measured = record["metrics"]["last"]["gaussian"]
+        if record["config"]["method"] in found:
+            found[record["config"]["method"]][record["config"]["seed"]] = np.mean(measured["accuracy"][measured["levels"].index(0.3)])
+    apart = [found["proposed"][seed] - found["normal"][seed] for seed in range(5)]
+    interval = stats.ttest_1samp(apart, 0).confidence_interval(0.95)
+    expected = f"{100 * np.mean(apart):+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}] points"
+    row = table[table.evidence.str.startswith("digits") & table.evidence.str.endswith("proposed − normal")].iloc[0]
+    assert row.number == expected and row.n == 5 and row.holds == "holds" and row.by == "paper"
+
+
+def test_a_claim_has_one_verdict_and_it_follows_from_its_lines(table):
+    for _, own in table.groupby("claim"):
+        lines = set(own.holds) - {""}
+        expected = (
+            "not tested" if not lines else "holds" if lines == {"holds"} else "holds partly" if "holds" in lines
+            else "does not hold here" if "does not hold" in lines else "undecided"
+        )  # fmt: skip
+        assert set(own.verdict) == {expected}
+
+
+def test_every_claim_stands_in_the_table_once_and_names_a_notebook_that_exists(table):
+    assert list(dict.fromkeys(table.claim)) == [claim.text for claim in claims.CLAIMS]
+    assert {claim.by for claim in claims.CLAIMS} == {"paper", "summary", "study"}
+    for claim in claims.CLAIMS:
+        assert not claim.notebook or (HOME / "notebooks" / f"{claim.notebook}.ipynb").exists()
+        assert claim.notebook or claims.judge(list(claim.evidence())) == "not tested"
+
+
+def deltas(better: float):
+    """A grid of two cells on each side of the rule; `better`: how much more test accuracy the best that keeps it has."""
+    cells = {"0.5, 5": (0.9, 0.8 + better), "0.5, 2": (0.7, 0.99), "4, 5": (0.8, 0.8), "8, 5": (0.6, 0.99)}
+    rows = [(arm, seed, valid, test + 0.001 * seed * (arm == "0.5, 5")) for arm, (valid, test) in cells.items() for seed in range(3)]
+    return pd.DataFrame(rows, columns=["arm", "seed", "validation_noisy", "noisy"])
+
+
+@pytest.mark.parametrize("better, expected", [(0.05, "holds"), (-0.05, "does not hold here")])
+def test_the_rule_of_radii_chooses_on_validation_and_compares_on_test(monkeypatch, better, expected):
+    monkeypatch.setattr(claims, "_experiment", lambda name, dataset, preset: deltas(better))
+    (one,) = claims.crossing()
+    assert "(0.5, 5)" in one.what and "(4, 5)" in one.what  # not the cells that are best on test
+    assert one.mean == pytest.approx(better + 0.001) and claims.judge([one]) == expected
+
+
+def test_a_low_rate_flatters_by_the_difference_of_two_gains(monkeypatch):
+    noisy = {"proposed": 0.93, "normal": 0.86, "proposed, low rate": 0.80, "normal, low rate": 0.60}
+    rows = pd.DataFrame(
+        [(arm, seed, value + 0.01 * seed * ("low" in arm) * ("prop" in arm)) for arm, value in noisy.items() for seed in (0, 1)]
+    )
+    monkeypatch.setattr(claims, "_experiment", lambda *which: rows.set_axis(["arm", "seed", "noisy"], axis=1))
+    (one,) = claims.low_rate()
+    assert one.mean == pytest.approx(0.2 - 0.07 + 0.005) and one.n == 2
+
+
+def test_what_the_records_lack_is_no_evidence(monkeypatch):
+    monkeypatch.setattr(claims, "_experiment", lambda *which: None)
+    makers = (claims.crossing, claims.low_rate, claims.selection, claims.untested, lambda: claims.arm("ablation", "proposed", "margin"))
+    assert [list(make()) for make in makers] == [[]] * len(makers)
+
+
+def test_clean_accuracy_is_maintained_only_above_minus_half_a_point():
+    (claim,) = (one for one in claims.CLAIMS if "clean accuracy (less than half a point)" in one.text)
+    assert {one.bound for one in claim.evidence()} == {-records.CLEAN_TOLERANCE}
+    inside, below = (claims.Evidence("", mean, mean - 0.002, mean + 0.002, 5, bound=-0.005) for mean in (-0.002, -0.01))
+    assert (claims.judge([inside]), claims.judge([below])) == ("holds", "does not hold here")
