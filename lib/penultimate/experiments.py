@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from . import InputError, data, files, geometry, losses
 from .centroids import class_means
 from .evaluate import seed_interval
-from .films import terms
+from .films import complete, terms
 from .jobs import NARROW, no_bars, one_thread
 from .model import penultimate_features
 from .records import COMMITTED, cell
@@ -22,7 +22,7 @@ from .train import KEPT_IMAGES, Trainer, kept_epochs
 
 # Of these experiments the records also follow each run through its training.
 ALONG = ("ablation",)
-TRACED = ("centroids",)
+TRACED, TRACED_SEEDS = ("centroids",), 3  # tracing trains a run once more
 SHAPE = ("radius", "margin", "ratio", "gap")  # columns in units of the feature space, or in none
 
 
@@ -49,7 +49,7 @@ def along(run: Run, root=None) -> dict[str, list[float]]:
     """The terms of the loss, accuracies and geometry on the test images, at the epochs whose features the run kept."""
     labels = data.load(run.config.dataset, root).test.sample(KEPT_IMAGES).labels
     rows = []
-    for epoch, now in run.kept.items():
+    for epoch, now in complete(run).items():
         shape = geometry.describe(now["clean"], labels, now["weight"], now["bias"])
         rows.append({"epoch": epoch} | terms(now, labels, run.config) | {name: round(value, 4) for name, value in shape.items()})
     return {name: [one[name] for one in rows] for name in rows[0]}
@@ -59,7 +59,10 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
     """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path."""
     rows = [row(arm, run) for (arm, _), run in runs.items()]
     for one, run in zip(rows, tqdm(runs.values(), desc=experiment, unit="run", disable=no_bars()), strict=True):
-        one |= {"along": along(run, root)} if experiment in ALONG else {"trace": _trace(run, root)} if experiment in TRACED else {}
+        if experiment in ALONG:
+            one["along"] = along(run, root)
+        if experiment in TRACED and run.config.seed < TRACED_SEEDS:
+            one["trace"] = _trace(run, root)
     first = next(iter(runs.values()))
     environments = {json.dumps(run.record["environment"], sort_keys=True) for run in runs.values()}
     path = folder / f"{first.config.dataset}-{first.config.preset}" / f"{experiment}.json"
@@ -132,7 +135,7 @@ def followed(found: dict, key: str, column: str, arms) -> pd.DataFrame:
         (one["arm"], one["seed"], epoch, value)
         for arm in arms
         for one in found["rows"]
-        if one["arm"] == arm
+        if one["arm"] == arm and key in one
         for epoch, value in zip(one[key]["epoch"], one[key][column], strict=True)
     ]
     return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "value"])

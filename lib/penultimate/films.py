@@ -28,11 +28,10 @@ def film(run: Run, classes=None, root=None) -> dict:
     labels, classes = split.labels, classes or CLASSES.get(config.dataset, (0, 1, 2))
     if not set(classes) <= set(labels.tolist()):
         raise InputError(f"classes {tuple(classes)}: expected classes of the test images, 0 to {int(labels.max())}")
-    if not _complete(run):
-        raise InputError(f"{run.folder} lacks features of its training (an older version made it): delete it, and it is trained again")
+    features = complete(run)
     drawn = torch.cat([torch.nonzero(labels == c).flatten()[:PER_CLASS] for c in classes])
     scenes, rows = [], []
-    for now in run.kept.values():
+    for now in features.values():
         q, noisy, w, b = (now[name].float() for name in ("clean", "noisy", "weight", "bias"))
         means, counts = class_means(q, labels, len(w))
         scenes.append(scene(q[drawn], labels[drawn], w, b, classes, noisy[drawn], means[list(classes)]))
@@ -42,7 +41,7 @@ def film(run: Run, classes=None, root=None) -> dict:
         "config": dataclasses.asdict(config),
         "classes": list(classes),
         "images": len(labels),
-        "epochs": list(run.kept),
+        "epochs": list(features),
         "terms": {name: [row[name] for row in rows] for name in rows[0]},
         "frames": [{name: np.round(part, DIGITS.get(name, 3)).tolist() for name, part in seen._asdict().items()} for seen in scenes],
     }
@@ -64,6 +63,13 @@ def terms(now: dict[str, torch.Tensor], labels: torch.Tensor, config) -> dict[st
 
 def _complete(run: Run) -> bool:
     return list(run.kept) == kept_epochs(run.config.epochs)
+
+
+def complete(run: Run) -> dict[int, dict[str, torch.Tensor]]:
+    """`Run.kept`, or InputError where it lacks an epoch."""
+    if not _complete(run):
+        raise InputError(f"{run.folder} lacks features of its training (an older version made it): delete it, and it is trained again")
+    return run.kept
 
 
 def scenes(film: dict) -> list[Scene]:
