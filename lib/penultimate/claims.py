@@ -7,7 +7,6 @@ none does and some clearly does not, is *undecided* where no interval decides, a
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,6 +16,7 @@ from .evaluate import seed_interval
 from .records import CLEAN_TOLERANCE, verdict
 
 DATA = {"digits": "digits", "cifar10": "small"}  # data set -> the preset whose records are asked
+NAMES = {"clean": "clean", "noisy": "training noise"}
 TRAINED, STRONGEST = "the training noise", "the strongest noise"
 
 
@@ -85,7 +85,7 @@ def arm(experiment: str, own: str, rival: str, column: str = "noisy", bound: flo
             rows = _experiment(name, dataset, preset)
             if rows is not None and {own, rival} <= set(rows.arm):
                 yield Evidence(
-                    f"{dataset}, {column}: {own} − {rival}", *experiments.difference(rows, own, rival, column), bound=bound
+                    f"{dataset}, {NAMES[column]}: {own} − {rival}", *experiments.difference(rows, own, rival, column), bound=bound
                 )  # fmt: skip
                 break
 
@@ -107,7 +107,8 @@ def crossing() -> Iterator[Evidence]:
     delta_v, delta_d = (rows.arm.str.split(", ").str[i].astype(float) for i in (0, 1))
     keeps, crosses = (rows[side].groupby("arm").validation_noisy.mean().idxmax() for side in (delta_d > 2 * delta_v, delta_d < 2 * delta_v))
     yield Evidence(
-        f"digits, noisy: best (δ_v, δ_d) = ({keeps}) − best that crosses, ({crosses})", *experiments.difference(rows, keeps, crosses)
+        f"digits, training noise: best (δ_v, δ_d) = ({keeps}) − best that crosses, ({crosses})",
+        *experiments.difference(rows, keeps, crosses),
     )
 
 
@@ -118,7 +119,7 @@ def low_rate() -> Iterator[Evidence]:
         return
     noisy = rows.pivot(index="seed", columns="arm", values="noisy")
     apart = (noisy["proposed, low rate"] - noisy["normal, low rate"]) - (noisy["proposed"] - noisy["normal"])
-    yield Evidence("digits, noisy: gain over normal at lr 0.002 − gain at the chosen rates", *seed_interval(apart), len(apart))
+    yield Evidence("digits, training noise: gain over normal at lr 0.002 − gain at the chosen rates", *seed_interval(apart), len(apart))
 
 
 def selection() -> Iterator[Evidence]:
@@ -244,10 +245,20 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def markdown(folder: Path | None = None) -> str:
+def numbers() -> pd.DataFrame:
+    """The evidence in points of accuracy, for a picture: claim, evidence, mean, low, high, holds."""
+    rows = [
+        (claim.text, one.what, *(100 * value for value in (one.mean, one.low, one.high)), verdict(one.low, one.high, one.bound))
+        for claim in CLAIMS
+        for one in claim.evidence()
+        if one.unit == "points"
+    ]
+    return pd.DataFrame(rows, columns=["claim", "evidence", "mean", "low", "high", "holds"])
+
+
+def markdown() -> str:
     """README's table: one row a claim."""
-    rows = table()
-    lines = []
+    rows, lines = table(), []
     for (claim, by, found, notebook), own in rows.groupby(["claim", "by", "verdict", "notebook"], sort=False):
         link = f"[{notebook[:2]}](notebooks/{notebook}.ipynb)" if notebook else ""
         cells = "<br>".join(f"{r.evidence}: {r.number}, n = {r.n}" for r in own.itertuples() if r.evidence)

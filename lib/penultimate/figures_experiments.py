@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 from .figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank
 
 LINES = (("#000000", "solid"), ("#0072B2", "dash"), ("#E69F00", "dot"), ("#D55E00", "solid"), ("#009E73", "dashdot"))
+DECADES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)]  # ticks of a logarithmic axis
 SHAPES = ("circle", "square", "diamond", "star", "triangle-up")
 
 
@@ -20,7 +21,8 @@ def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = ()
     figure = make_subplots(lines, columns, subplot_titles=list(panels), horizontal_spacing=0.08, vertical_spacing=0.13)
     for index, (name, table) in enumerate(panels.items()):
         at = dict(row=index // columns + 1, col=index % columns + 1)
-        for (arm, own), (colour, dash), shape in zip(table.groupby("arm", sort=False), LINES, SHAPES, strict=False):
+        trained = table[table.epoch > 0]  # before, margins are negative and lie on no logarithmic axis
+        for (arm, own), (colour, dash), shape in zip(trained.groupby("arm", sort=False), LINES, SHAPES, strict=False):
             over = own.groupby("epoch").value.agg(["mean", "min", "max"])
             faint = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.13)"
             figure.add_scatter(
@@ -31,11 +33,11 @@ def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = ()
                 x=over.index, y=over["mean"], name=arm, legendgroup=arm, showlegend=not index, mode="lines+markers",
                 line=dict(color=colour, dash=dash, width=2), marker=dict(symbol=shape, size=7), **at,
             )  # fmt: skip
-        figure.update_yaxes(type="log" if name in log else "linear", **at)
+        figure.update_yaxes(**dict(type="log", tickvals=DECADES, ticktext=[f"{v:g}" for v in DECADES]) if name in log else {}, **at)
         figure.update_xaxes(title="epoch" if at["row"] == lines else None, **at)
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.11 - 0.05 * (lines == 1), yanchor="top")
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-70 / (260 * lines), yanchor="top")
     return figure.update_layout(
-        template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=110), width=WIDTH, height=190 + 260 * lines
+        template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=130), width=WIDTH, height=230 + 260 * lines
     )
 
 
@@ -99,3 +101,32 @@ def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) ->
             marker=dict(symbol=symbol, size=15, color=colour),
         )
     return figure
+
+
+VERDICTS = {"holds": ("#0072B2", "circle"), "undecided": ("#888888", "diamond"), "does not hold": ("#D55E00", "x")}
+
+
+def evidence(table: pd.DataFrame, title: str) -> go.Figure:
+    """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim. table: of `claims.numbers`."""
+    figure, lines, named = blank(title, xaxis_title="points, larger is for the claim"), 0.0, set()
+    for claim, own in table.groupby("claim", sort=False):
+        figure.add_annotation(
+            x=0, xref="paper", y=-lines, text=f"<b>{claim.replace('`', '')}</b>", showarrow=False, xanchor="right", xshift=-8, font_size=12
+        )
+        for one in own.itertuples():
+            lines += 1
+            colour, symbol = VERDICTS[one.holds]
+            error = dict(type="data", symmetric=False, array=[one.high - one.mean], arrayminus=[one.mean - one.low], thickness=2)
+            figure.add_scatter(
+                x=[one.mean], y=[-lines], error_x=error, mode="markers", marker=dict(color=colour, symbol=symbol, size=9),
+                name=one.holds, legendgroup=one.holds, showlegend=one.holds not in named,
+                hovertemplate=f"{one.evidence}: %{{x:+.1f}}<extra></extra>",
+            )  # fmt: skip
+            named.add(one.holds)
+            figure.add_annotation(x=0, xref="paper", y=-lines, text=one.evidence, showarrow=False, xanchor="right", xshift=-8, font_size=11)
+        lines += 1.4
+    figure.add_vline(0, line=dict(color="#888888", width=2))
+    legend = dict(orientation="h", y=1.0, yanchor="bottom", x=0)
+    return figure.update_yaxes(showticklabels=False, ticks="", range=[-lines, 0.8]).update_layout(
+        margin=dict(l=520, t=110), height=int(170 + 21 * lines), legend=legend, title=dict(xref="container", x=0.02)
+    )
