@@ -7,7 +7,7 @@ DEVICE ?= cpu
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 
-.PHONY: .venv study test lab records curvature figures notebooks lock clean
+.PHONY: .venv study test lab records curvature experiments figures notebooks lock clean
 .DEFAULT_GOAL := study
 
 study: .venv
@@ -35,6 +35,9 @@ records: .venv
 
 curvature: .venv
 	$(RUN) penultimate curvature --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --methods all --seeds 0-4 --records data/records/curvature
+
+experiments: .venv
+	$(RUN) penultimate experiments --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --jobs 2 --records data/records/experiments
 
 figures: .venv
 	$(RUN) penultimate report --publish

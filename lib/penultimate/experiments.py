@@ -16,7 +16,7 @@ from .evaluate import seed_interval
 from .films import complete, terms
 from .jobs import NARROW, no_bars, one_thread
 from .model import penultimate_features
-from .records import COMMITTED, cell
+from .records import COMMITTED, cell, pipes
 from .runs import Config, Run
 from .train import KEPT_IMAGES, Trainer, kept_epochs
 
@@ -149,6 +149,13 @@ def caption(found: dict) -> str:
         f"{images['train']:,} training, {images['validation']:,} validation, {images['test']:,} test images; noise {found['sigma']:g} "
         f"({255 * found['sigma']:g}/255); last epoch; n = {len(seeds)} seeds, 95 % t intervals over seeds; {'; '.join(sorted(machines))}"
     )
+
+
+def markdown() -> str:
+    """README's account of the ablation on digits."""
+    found = read("ablation")
+    shown = summary(table(found), ["clean", "noisy", "radius", "margin", "ratio"]).rename(columns={"noisy": f"noise {found['sigma']:g}"})
+    return f"{pipes(shown)}\n\n*digits, {caption(found)}.*"
 
 
 def _trace(run: Run, root) -> dict[str, list[float]]:
