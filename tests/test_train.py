@@ -1,17 +1,19 @@
 """The training loop: learning rates, exact resume, shared draws, losses that are not finite."""
 
 import dataclasses
+import math
 import time
 
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
-from penultimate import InputError, files
+from penultimate import InputError, data, files
 from penultimate.data import to_unit
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.noise import NOISES
+from penultimate.runs import Config
 from penultimate.train import OutOfTime, Trainer, learning_rate, stream, train, training_set, views
 
 
@@ -311,3 +313,17 @@ def test_images_and_weights_are_contiguous_on_the_cpu(tiny, digits):
     config = tiny(pad=1, flip=True)
     assert all(view.is_contiguous() for view in two(config, images_of(digits)))
     assert all(p.is_contiguous() for p in Trainer(config, digits, "cpu").model.parameters())
+
+
+@pytest.mark.slow
+def test_the_papers_network_takes_ten_steps_on_real_images():
+    """Full width, every switch of the authors: ten steps of `proposed` on CIFAR-10 images move all weights and stay finite."""
+    if not (data.CACHE / "cifar10.npz").exists():
+        pytest.skip(f"no cifar10.npz in {data.CACHE}")
+    config = Config(dataset="cifar10", preset="paper", method="proposed", images=80, batch=8, epochs=1, best_on_test=False)
+    trainer = Trainer(config, data.load("cifar10"), "cpu")
+    assert trainer.batches == 10 and sum(p.numel() for p in trainer.model.parameters()) > 11_000_000
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.epoch(0)
+    assert all(not torch.equal(p, old) for p, old in zip(trainer.model.parameters(), before, strict=True))
+    assert {"ce", "compact", "noisy", "margin", "reg"} <= set(trainer.history[0]) and math.isfinite(trainer.history[0]["total"])
