@@ -193,7 +193,7 @@ def renew(text: str) -> str:
     makers |= {"curvature": explanation.markdown, "sliders": slider.markdown}
     makers |= {"ablation": experiments.markdown, "claims": claims.markdown}
     for marker, make in makers.items():
-        pattern = rf"(<!-- {marker}: generated -->\n)[^<]*?(\n<!-- end -->)"
+        pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
         if re.search(pattern, text, re.S):
             text = re.sub(pattern, lambda found, make=make: found[1] + make() + found[2], text, flags=re.S)
     return text
