@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from penultimate import InputError, curvature, explanation, flatness, layers, theory
+from penultimate import InputError, curvature, explanation, flatness, layers, logit_losses, theory
 from penultimate.data import HOME
 from penultimate.model import Classifier, build, small
 from penultimate.noise import NOISES
@@ -158,7 +158,11 @@ def test_a_twin_differs_in_its_activations_alone():
     "call, message",
     [
         (lambda m, x, y: differences(m, x, y, 0.0, 5), "sigma = 0.0 must be a finite number above 0"),
-        (lambda m, x, y: differences(m, x, y, 0.1, 0), "draws = 0 must be"),
+        (lambda m, x, y: differences(m, x, y, 0.1, 0), "draws = 0: a whole number of at least 1 is needed"),
+        (lambda m, x, y: differences(m, x, y, 0.1, 2.5), "draws = 2.5: a whole number"),
+        (lambda m, x, y: sampled_moment(symmetric(1, 2), 0.1, "uniform", 0), "draws = 0: a whole number"),
+        (lambda m, x, y: sampled_moment(symmetric(1, 2), 0.1, "uniform", 2.0), "draws = 2.0: a whole number"),
+        (lambda m, x, y: sampled_moment(symmetric(1, 2), 0.1, "uniform", 1), "draws = 1: a standard error needs two"),
         (lambda m, x, y: differences(m, x, y, 0.1, 5, "salt_pepper"), "unknown noise with i.i.d. symmetric components 'salt_pepper'"),
         (lambda m, x, y: differences(m.train(), x, y, 0.1, 5), "the model is in training mode"),
         (lambda m, x, y: one_sided_moment(m, x, y, -1.0), "sigma = -1.0"),
@@ -344,7 +348,7 @@ def test_measured_numbers_are_those_of_the_library(tiny, tmp_path, monkeypatch):
     assert images["kappa"][16:] == pytest.approx(curvature.input_curvature(run.model, x[16:], y[16:], generator=seeded).tolist(), rel=5e-3)
     logits = run.model(x).detach()
     assert float((logits / t).softmax(1).amax(1).mean()) == pytest.approx(flatness.MATCHED, abs=1e-3)
-    assert np.array(images["margin"]) == pytest.approx(-curvature.negative_margin(logits, y).numpy(), rel=1e-3)
+    assert np.array(images["margin"]) == pytest.approx(-logit_losses.negative_margin(logits, y).numpy(), rel=1e-3)
     assert images["correct"] == evaluate.correctness(run.model, test.images[chosen], y, "gaussian", [0.2], 10)[0].sum(0).tolist()
     assert explanation.read(flatness.write(record, tmp_path / "records").parents[1]).seed.tolist() == [0]
 

@@ -6,24 +6,20 @@ is fed is its only space, and both names mean that one. Everything is computed i
 """
 
 import functools
-import math
-import numbers
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vjp, vmap
 
-from . import InputError, one_of
+from . import InputError, at_least_one, one_of, positive
+from .logit_losses import Loss, cross_entropy
 
 METHODS = ("finite_difference", "hvp", "exact", "piecewise_linear")
 SPACES = ("normalised", "pixel")
 SAME_PRODUCT = 0.01  # relative difference of products with H above which a network is not piecewise linear
 LARGEST_EXACT = 1024  # numbers in an image: beyond it the whole Hessian costs thousands of gradients an image
 NUMBERS_AT_ONCE = 2**18  # in the images of one forward pass
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def _plainly(function):
@@ -35,57 +31,6 @@ def _plainly(function):
             return function(model, images, *given, **named)
 
     return run
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """CE_i = -log softmax(z_i)_y = log(1 + exp(log sum_{j != y} e^{z_j} - z_y)), (N,C), (N,) -> (N,).
-
-    The second form: its derivatives keep their relative precision where softmax(z)_y rounds to 1.
-
-    >>> cross_entropy(torch.tensor([[math.log(3), 0.0]]), torch.tensor([0])).exp()
-    tensor([1.3333])
-    """
-    return F.softplus(negative_log_odds(logits, labels))
-
-
-def negative_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """max_{j != y} z_j - z_y, (N,C), (N,) -> (N,): a loss that does not fade as confidence grows; negative where the class is right.
-
-    Of a ReLU network it is piecewise linear: its Hessian is 0 almost everywhere, and what eq. 21 finds of it are kinks.
-
-    >>> negative_margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
-    tensor([-1.])
-    """
-    return _others(logits, labels).amax(1) - _own(logits, labels)
-
-
-def negative_log_odds(logits: Tensor, labels: Tensor) -> Tensor:
-    """log sum_{j != y} e^{z_j} - z_y = log((1 - p_y) / p_y), (N,C), (N,) -> (N,): `negative_margin` with a smooth maximum.
-
-    CE is softplus of it. Differentiable twice wherever the network is.
-
-    >>> negative_log_odds(torch.tensor([[math.log(6), 0.0, math.log(2)]]), torch.tensor([0])).exp()
-    tensor([0.5000])
-    """
-    return _others(logits, labels).logsumexp(1) - _own(logits, labels)
-
-
-def tempered(temperature: float) -> Loss:
-    """CE(z / T): cross-entropy at another confidence, every prediction as it was. Raises InputError unless T > 0.
-
-    >>> tempered(2.0)(torch.tensor([[2 * math.log(3), 0.0]]), torch.tensor([0])).exp()
-    tensor([1.3333])
-    """
-    positive("temperature", temperature)
-    return lambda logits, labels: cross_entropy(logits / temperature, labels)
-
-
-def _own(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.gather(1, labels[:, None])[:, 0]
-
-
-def _others(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.masked_fill(F.one_hot(labels, logits.shape[1]).bool(), -torch.inf)
 
 
 @_plainly
@@ -260,18 +205,6 @@ def _scale(model: nn.Module, images: Tensor, space: str) -> Tensor:
     one_of("space", space, SPACES)
     std = getattr(model, "std", None)
     return std.to(images) if space == "normalised" and isinstance(std, Tensor) else torch.ones((), dtype=images.dtype, device=images.device)
-
-
-def positive(what: str, value: float) -> None:
-    """Raise InputError unless value is a finite number above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{what} = {value} must be a finite number above 0")
-
-
-def at_least_one(what: str, value: int) -> None:
-    """Raise InputError unless value is a whole number of at least 1."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{what} = {value}: a whole number of at least 1 is needed")
 
 
 def check(model: nn.Module, images: Tensor, labels: Tensor) -> None:

@@ -26,8 +26,9 @@ import torch
 from scipy import optimize
 
 from . import InputError, data, evaluate, files, theory
-from .curvature import LARGEST_EXACT, cross_entropy, gradient, input_curvature, negative_log_odds, negative_margin, norms, tempered
+from .curvature import LARGEST_EXACT, gradient, input_curvature, norms
 from .jobs import each
+from .logit_losses import cross_entropy, negative_log_odds, negative_margin, tempered
 from .model import predict
 from .records import COMMITTED
 from .runs import Run, environment

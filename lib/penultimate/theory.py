@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from . import InputError, one_of
-from .curvature import at_least_one, check, cross_entropy, gradient, hessian, norms, positive
+from . import InputError, at_least_one, one_of, positive
+from .curvature import check, gradient, hessian, norms
+from .logit_losses import cross_entropy
 from .noise import NOISES
 
 # Kurtosis E[e_i^4] / sigma^4 of the additive noises with i.i.d. symmetric components.
