@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from .explanation import QUANTITIES, complete, flatter_than_each, sets
-from .records import pipes
+from .records import level_name, pipes
 
 
 def shown(found: dict) -> str:
@@ -22,6 +22,16 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
     return found.assign(cell=found.apply(shown, axis=1)).pivot(index="row", columns="panel", values="cell").rename_axis(None).rename_axis(
         None, axis=1
     ).loc[list(dict.fromkeys(found.row)), list(dict.fromkeys(found.panel))]  # fmt: skip
+
+
+def linked_table(found: dict[str, dict]) -> pd.DataFrame:
+    """`explanation.links` of several methods for people: a row each; where a rule judges, how many seeds' own intervals agree as well."""
+
+    def cell(link: dict) -> str:
+        below = sum(high < 0 for _, _, high in link["by_seed"])
+        return shown(link) + (f", {below} of {link['n']} seeds" if "verdict" in link else "")
+
+    return pd.DataFrame({method: {key: cell(link) for key, link in links.items()} for method, links in found.items()}).T
 
 
 def markdown(folder: str | Path | None = None) -> str:
@@ -49,5 +59,5 @@ def caption(rows: pd.DataFrame) -> str:
     return (
         f"{first['config']['dataset']}, {first['data']['test_images']:,} test images; n = {n} seed(s), 95 % {interval}; curvature in "
         f"{settings['space']} space, h = {settings['step']:g}, {settings['probes']} probes; ‖H‖² is the squared Frobenius norm that "
-        f"automatic differentiation sees; robustness: {settings['draws']} views at noise {settings['sigma']:.3g}; {machines}."
+        f"automatic differentiation sees; robustness: {settings['draws']} views at noise {level_name(settings['sigma'])}; {machines}."
     )

@@ -1,6 +1,7 @@
-"""Rank correlations over images, whole and at a fixed third quantity, and intervals from resampled images."""
+"""Rank correlations over images, whole and at a fixed third quantity, intervals from resampled images, and quantiles."""
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 RESAMPLES = 1000
@@ -55,3 +56,13 @@ def ten_bins(curvature: np.ndarray, correct: np.ndarray) -> tuple[float, np.ndar
     bins, counts = np.unique(correct[correct > 0].astype(int), return_counts=True)
     means = np.array([curvature[correct == n].mean() for n in bins])
     return (float(stats.pearsonr(bins, means).statistic) if len(bins) > 2 else float("nan")), bins, means, counts
+
+
+def spread(samples: dict, shares: tuple[float, float, float] = (0.25, 0.5, 0.75)) -> pd.DataFrame:
+    """Quantiles of the samples at each x: columns low, mid, high (quartiles, if nothing else is asked for), x in the index.
+
+    >>> spread({0.1: np.arange(5.0)}).to_numpy().tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    found = {x: np.quantile(np.asarray(values, dtype=float), shares) for x, values in samples.items()}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["low", "mid", "high"])
