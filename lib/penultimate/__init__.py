@@ -3,8 +3,7 @@
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
 data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature, theory, layers, configs, runs, records,
 jobs, ranks, flatness, explanation, accounts, planes, films, lookup, embed, figures, figures_curvature, drawings, widgets, explorers,
-bench, report, cli,
-cli_curvature.
+bench, report, cli, cli_curvature.
 """
 
 import math
