@@ -113,15 +113,17 @@ def noise_sweep(findings):
 
 
 def curvature(findings):
-    twin, relu = (findings["eq21_at_authors_step"][f"normal, {kind}"]["median"] for kind in ("softplus twin", "ReLU"))
+    twin, relu = (findings["eq21_at_authors_step"][f"normal, {kind}"]["ratio"] for kind in ("softplus twin", "ReLU"))
     assert twin == pytest.approx(1, abs=0.2) and relu > twin
     assert all(link["link 2 broken (share)"] == 0 for link in findings["links"])
-    assert all(0.5 < link["E[S²] / 2nd order"] < 2 for link in findings["links"] if link["at"].endswith("0.01"))
+    assert all(0.5 < link["E[S²] / 2nd order"] < 2 for link in findings["links"] if link["at"].endswith(" 2/255"))
     assert all(row["ratio"] == pytest.approx(1, abs=0.1) for row in findings["kurtosis"].values())
     for by_layer in findings["by_layer"].values():
         measured, bound, estimate = (by_layer[name].values() for name in ("measured D", "bound D / L", "estimate D / L local"))
         assert all(0 < b <= 1.001 * min(m, e) for m, b, e in zip(measured, bound, estimate, strict=True))
-    assert len(findings["by_rival"]) == 5 * 6 and set(findings["linked"]) == set(METHODS)
+    assert len(findings["flatter"]["digits"]) == 5 * 7 and set(findings["linked"]["digits"]) == set(METHODS)
+    assert len(findings["theorem"]) == 3 * len(METHODS) and len(findings["kinks"]["digits"]) == 2 * len(METHODS)
+    assert len(findings["by_run"]) == 3 * findings["seeds"]
 
 
 ASSERTED = {

@@ -1,10 +1,13 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-data, noise, model, centroids, losses, methods, train, evaluate, geometry, curvature, theory, layers, configs, runs, records, jobs,
-flatness, explanation, planes, films, lookup, embed, figures, figures_curvature, drawings, widgets, explorers, bench, report, cli,
-cli_curvature.
+data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature, theory, layers, configs, runs, records,
+jobs, ranks, flatness, explanation, accounts, planes, films, lookup, embed, figures, figures_curvature, drawings, widgets, explorers,
+bench, report, cli, cli_curvature.
 """
+
+import math
+import numbers
 
 
 class InputError(ValueError):
@@ -20,3 +23,15 @@ def one_of(what: str, value, known) -> None:
     """
     if value not in known:
         raise InputError(f"unknown {what} {value!r}: choose one of {', '.join(map(str, known))}")
+
+
+def positive(what: str, value: float) -> None:
+    """Raise InputError unless value is a finite number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{what} = {value} must be a finite number above 0")
+
+
+def at_least_one(what: str, value: int) -> None:
+    """Raise InputError unless value is a whole number of at least 1."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{what} = {value}: a whole number of at least 1 is needed")
