@@ -190,7 +190,7 @@ CLAIMS = [
         P(explained, "curvature predicts robustness", ("rho, eq. 21",), ("normal", "proposed"), "(ρ)", -1),
     ),
     Claim(
-        "Curvature says more of robustness than the logit margin does", "study", C,
+        "Curvature says something of robustness that the logit margin does not", "study", C,
         P(explained, "curvature predicts robustness", ("given margin, eq. 21",), ("normal", "proposed"), "(ρ)", -1),
     ),
     Claim("CIFAR-10 at full size: 91.15 % against 90.06 % at 8/255", "paper", "", untested),
