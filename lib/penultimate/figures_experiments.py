@@ -8,7 +8,6 @@ from plotly.subplots import make_subplots
 from .figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank
 
 LINES = (("#000000", "solid"), ("#0072B2", "dash"), ("#E69F00", "dot"), ("#D55E00", "solid"), ("#009E73", "dashdot"))
-DECADES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)]  # ticks of a logarithmic axis
 SHAPES = ("circle", "square", "diamond", "star", "triangle-up")
 
 
@@ -33,12 +32,21 @@ def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = ()
                 x=over.index, y=over["mean"], name=arm, legendgroup=arm, showlegend=not index, mode="lines+markers",
                 line=dict(color=colour, dash=dash, width=2), marker=dict(symbol=shape, size=7), **at,
             )  # fmt: skip
-        figure.update_yaxes(**dict(type="log", tickvals=DECADES, ticktext=[f"{v:g}" for v in DECADES]) if name in log else {}, **at)
+        if name in log:
+            figure.update_yaxes(type="log", **_ticks(trained.value), **at)
         figure.update_xaxes(title="epoch" if at["row"] == lines else None, **at)
     legend = dict(orientation="h", x=0.5, xanchor="center", y=-70 / (260 * lines), yanchor="top")
     return figure.update_layout(
         template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=130), width=WIDTH, height=230 + 260 * lines
     )
+
+
+def _ticks(values: pd.Series) -> dict:
+    """Ticks of a logarithmic axis: 1, 2, 5, or where more than three decades are shown powers of ten alone."""
+    positive = values[values > 0]
+    digits = (1, 2, 5) if positive.max() < 1000 * positive.min() else (1,)
+    at = [digit * 10.0**power for power in range(-6, 6) for digit in digits]
+    return dict(tickvals=at, ticktext=[f"{value:g}" for value in at])
 
 
 def heat(table: pd.DataFrame, columns: dict[str, str], title: str) -> go.Figure:
@@ -51,16 +59,17 @@ def heat(table: pd.DataFrame, columns: dict[str, str], title: str) -> go.Figure:
         means = 100 * table.pivot_table(index="delta_d", columns="delta_v", values=column)
         names = [[f"{value:g}" for value in axis] for axis in (means.columns, means.index)]
         figure.add_heatmap(
-            z=means, x=names[0], y=names[1], text=means.round(1), texttemplate="%{text:.1f}", colorscale="Viridis", showscale=False,
-            hovertemplate="δ_v %{x}, δ_d %{y}: %{z:.1f} %<extra></extra>", row=1, col=panel,
+            z=means, x=np.arange(len(names[0])), y=np.arange(len(names[1])), text=means.round(1), texttemplate="%{text:.1f}",
+            colorscale="Viridis", showscale=False,
+            hovertemplate="%{z:.1f} %<extra></extra>", row=1, col=panel,
         )  # fmt: skip
         x, y = _border(means.columns.to_numpy(), means.index.to_numpy())
         figure.add_scatter(
             x=x, y=y, mode="lines", line=dict(color="#D55E00", width=4), name="δ_d > 2 δ_v above", showlegend=panel == 1, row=1, col=panel
         )
-        figure.update_xaxes(title="δ_v", type="category", showgrid=False, range=[-0.5, len(names[0]) - 0.5], row=1, col=panel)
-        figure.update_yaxes(type="category", showgrid=False, range=[-0.5, len(names[1]) - 0.5], row=1, col=panel)
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.2, yanchor="top")
+        axes = [dict(tickvals=np.arange(len(texts)), ticktext=texts, showgrid=False, range=[-0.5, len(texts) - 0.5]) for texts in names]
+        figure.update_xaxes(title="δ_v", **axes[0], row=1, col=panel).update_yaxes(**axes[1], row=1, col=panel)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.24, yanchor="top")
     return figure.update_yaxes(title="δ_d", col=1).update_layout(
         template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=100), width=WIDTH, height=HEIGHT
     )
