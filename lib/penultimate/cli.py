@@ -2,8 +2,11 @@
 
 import dataclasses
 import inspect
+import os
 import re
+import signal
 import sys
+import threading
 import typing
 from pathlib import Path
 from typing import Annotated
@@ -190,8 +193,6 @@ def study(
 
     Example: python -m penultimate study --dataset cifar10 --preset small --device cuda
     """
-    import os
-
     from . import data, report
     from .jobs import train_all
 
@@ -232,8 +233,16 @@ def report_command(
         typer.echo(f"wrote {out}")
 
 
+def _terminated(number, frame) -> None:
+    """A cluster takes its machine back: stop as at Ctrl-C. (os.write: a print may be what was interrupted.)"""
+    os.write(2, b"terminated: finished runs and epochs are kept; call again to go on\n")
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
-    """Run the command line; what the caller can mend is one line and exit code 1, Ctrl-C is 130."""
+    """Run the command line; what the caller can mend is one line and exit code 1, Ctrl-C is 130, SIGTERM is one line and 143."""
+    if threading.current_thread() is threading.main_thread():  # only the main thread may set a signal
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except (InputError, FloatingPointError) as error:
