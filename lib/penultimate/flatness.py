@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy import optimize
 
-from . import InputError, data, evaluate, files, theory
+from . import InputError, checks, data, evaluate, files, theory
 from .curvature import LARGEST_EXACT, cross_entropy, gradient, input_curvature, negative_margin, norms, tempered
 from .jobs import SECONDS_BETWEEN_LINES
 from .records import COMMITTED
@@ -103,6 +103,6 @@ def _measure_part(model, images, labels, index: int, temperature: float, eta_sig
 
 def write(record: dict, folder: Path) -> Path:
     """Write a record as <dataset>-<preset>/<name>.json under a folder."""
-    path = folder / record["name"].rpartition(f"-{record['config']['method']}-")[0] / f"{record['name']}.json"
+    path = folder / checks.place(record)
     files.write_json(path, record)
     return path

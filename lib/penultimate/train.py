@@ -53,7 +53,7 @@ def usable(device: str) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): choose cpu, or install a build of PyTorch for it"
         ) from error
