@@ -24,7 +24,7 @@ soak: .venv
 audit:
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit
-	build/audit/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip
+	build/audit/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip --strict
 
 # On this machine alone, with Jupyter's token.
 lab: .venv

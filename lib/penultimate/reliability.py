@@ -10,6 +10,8 @@ RECORD = COMMITTED / "reliability.json"  # beside the folders of records, where 
 
 def markdown(found: dict | None = None) -> str:
     """The table of the last soak (default: the committed one): what was tried, how often, what was seen, what was lost."""
+    if not (found or RECORD.exists()):
+        return "No soak is recorded yet: `make soak` makes the table."
     found = found or files.read_json(RECORD)
     table = pd.DataFrame(found["rows"]).astype(str).set_index("what").rename_axis("tried")
     table["times"] = [f"{int(times):,}" for times in table["times"]]
