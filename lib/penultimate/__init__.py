@@ -1,9 +1,9 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature, theory, layers, configs, runs, records,
-jobs, ranks, flatness, explanation, accounts, planes, films, lookup, embed, figures, figures_curvature, drawings, widgets, explorers,
-bench, report, cli, cli_curvature.
+data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature, theory, layers, configs, integrity,
+runs, planes, checks, records, jobs, ranks, flatness, explanation, accounts, films, lookup, grids, experiments, claims, embed, figures,
+figures_curvature, figures_experiments, drawings, widgets, explorers, bench, reliability, report, cli, cli_curvature, cli_experiments.
 """
 
 import math
@@ -21,7 +21,7 @@ def one_of(what: str, value, known) -> None:
     Traceback (most recent call last):
     penultimate.InputError: unknown noise 'gauss': choose one of gaussian, uniform
     """
-    if value not in known:
+    if value not in list(known):  # a list: what cannot be hashed is unknown too
         raise InputError(f"unknown {what} {value!r}: choose one of {', '.join(map(str, known))}")
 
 

@@ -89,6 +89,10 @@ class Config:
     ce_noisy: float = _field("share of the cross-entropy on noisy logits in the method proposed, 0 to 1")
 
     def __post_init__(self):
+        if not isinstance(self.dataset, str) or not self.dataset or "\0" in self.dataset:
+            raise InputError(f"dataset = {self.dataset!r} is not a name or a path")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise InputError(f"seed = {self.seed!r} is not a whole number from 0 to 2^63 - 1")
         if self.preset is None:
             object.__setattr__(self, "preset", "digits" if self.dataset == "digits" else "small")
         one_of("preset", self.preset, PRESETS)
@@ -108,7 +112,7 @@ class Config:
         for what in ("width", "dim", "epochs", "lr", "gamma"):
             if not getattr(self, what) > 0:
                 raise InputError(f"{what} = {getattr(self, what)} must be positive")
-        for what in ("seed", "images", "sigma", "pad", "weight_decay", "stability"):
+        for what in ("images", "sigma", "pad", "weight_decay", "stability"):
             if not getattr(self, what) >= 0:
                 raise InputError(f"{what} = {getattr(self, what)} must not be negative")
         if not 0 <= self.ce_noisy <= 1:

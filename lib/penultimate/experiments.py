@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from . import InputError, data, files, geometry, losses
+from . import InputError, checks, data, files, geometry, losses
 from .centroids import class_means
 from .evaluate import seed_interval
 from .films import complete, terms
@@ -77,7 +77,7 @@ def read(experiment: str, dataset: str = "digits", preset: str = "digits", folde
     path = (folder or COMMITTED / "experiments") / f"{dataset}-{preset}" / f"{experiment}.json"
     if not path.exists():
         raise InputError(f"{path} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
-    found = files.read_json(path)
+    found = checks.read(path, table, "record of an experiment")
     named = [(one["arm"], one["seed"]) for one in found["rows"]]
     if len(set(named)) < len(named):
         raise InputError(f"{path} holds an arm and seed twice: delete it and make it again")

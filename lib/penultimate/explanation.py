@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import InputError, files
+from . import InputError, checks
 from .evaluate import seed_interval
 from .flatness import RECORDS
 from .methods import METHODS
@@ -46,7 +46,7 @@ def read(folder: str | Path | None = None, dataset: str = "digits", preset: str 
     and where two are of one method, noise and seed: which of them counts?
     """
     root = (Path(folder) if folder else RECORDS) / f"{dataset}-{preset}"
-    found = [files.read_json(path) for path in sorted(root.glob("*.json"))]
+    found = [checks.read(path, checks.curvature_record, "curvature record") for path in sorted(root.glob("*.json"))]
     if not found:
         raise InputError(f"no curvature records of {dataset} with preset {preset}: make them with python -m penultimate curvature")
     rows = pd.DataFrame([

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from scipy import optimize
 
-from . import InputError, data, evaluate, files, theory
+from . import InputError, checks, data, evaluate, files, theory
 from .curvature import LARGEST_EXACT, gradient, input_curvature, norms
 from .jobs import each
 from .logit_losses import cross_entropy, negative_log_odds, negative_margin, tempered
@@ -126,6 +126,6 @@ def _measure_twin(twin, images, labels, index: int, eta_sigma: float) -> dict[st
 
 def write(record: dict, folder: Path) -> Path:
     """Write a record as <dataset>-<preset>/<name>.json under a folder."""
-    path = folder / record["name"].rpartition(f"-{record['config']['method']}-")[0] / f"{record['name']}.json"
+    path = folder / checks.place(record)
     files.write_json(path, record)
     return path

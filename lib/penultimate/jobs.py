@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from . import InputError, data
-from .runs import STORE, Config, Run, load_or_train
+from .runs import STORE, Config, Run, load_or_train, stored
 from .train import OutOfTime, usable
 
 SECONDS_BETWEEN_LINES = 5
@@ -96,7 +96,7 @@ def train_all(
     if jobs < 1:
         raise InputError(f"jobs = {jobs}: at least one process is needed")
     store = store or STORE
-    waiting = [c for c in configs if not (store / c.name / "record.json").exists()]
+    waiting = [c for c in configs if not stored(c, store)]
     if len(waiting) < len(configs):
         print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
     if waiting:  # what would stop every run stops here, once; and data sets are downloaded before processes share them
@@ -168,7 +168,7 @@ def _outcomes(waiting: list[Config], progress: Progress, jobs: int, options: dic
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise InputError("a process died (out of memory?): finished runs and epochs are kept; call again with fewer --jobs") from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # SIGTERM: see cli.main
             for worker in set(active_children()) - others:
                 worker.terminate()  # files appear whole or not at all
             raise
