@@ -126,11 +126,27 @@ def curvature(findings):
     assert len(findings["by_run"]) == 3 * findings["seeds"]
 
 
+def ablation(findings):
+    assert findings["moved"] == 0  # proposition 5.3: no prediction changes with the scale
+    for name in ("L_compact", "L_margin"):
+        assert findings["falls_with_scale"][name] == (name == "L_margin")
+    assert len(findings["arms"]["ablation"]) == 11 and findings["arms"]["ablation"]["normal"]["clean"] > 0.95
+    assert findings["rescaling"]["margin"]["radius"] > 1.2 > 1 > findings["rescaling"]["compactness"]["radius"]
+
+
+def claims(findings):
+    assert findings["lines"] >= len(findings["verdicts"]) >= 30
+    assert findings["verdicts"]["More robust to the noise it is trained with than normal training"] == "holds"
+    assert findings["verdicts"]["CIFAR-10 at full size: 91.15 % against 90.06 % at 8/255"] == "not tested"
+
+
 ASSERTED = {
     "00_start_here": start_here,
     "01_losses_by_hand": losses_by_hand,
     "02_train": train,
     "03_penultimate_layer": penultimate_layer,
     "04_noise_sweep": noise_sweep,
+    "05_ablation": ablation,
     "07_curvature": curvature,
+    "09_claims": claims,
 }
