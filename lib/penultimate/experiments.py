@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -55,8 +56,11 @@ def along(run: Run, root=None) -> dict[str, list[float]]:
     return {name: [one[name] for one in rows] for name in rows[0]}
 
 
-def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, root=None) -> Path:
-    """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path."""
+def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, root=None, failed=None) -> Path:
+    """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path.
+
+    failed: (arm, seed) -> why that run has no result, kept in the record.
+    """
     rows = [row(arm, run) for (arm, _), run in runs.items()]
     for one, run in zip(rows, tqdm(runs.values(), desc=experiment, unit="run", disable=no_bars()), strict=True):
         if experiment in ALONG:
@@ -68,6 +72,7 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
     path = folder / f"{first.config.dataset}-{first.config.preset}" / f"{experiment}.json"
     sigma = Config(dataset=first.config.dataset, preset=first.config.preset).sigma
     content = {"experiment": experiment, "sigma": sigma, "data": first.record["data"]}
+    content |= {"failed": [{"arm": arm, "seed": seed, "reason": reason} for (arm, seed), reason in (failed or {}).items()]}
     files.write_json(path, content | {"environments": [json.loads(one) for one in sorted(environments)], "rows": rows})
     return path
 
@@ -145,9 +150,14 @@ def caption(found: dict) -> str:
     """What stands beside every number: data, n, hardware."""
     seeds = {one["seed"] for one in found["rows"]}
     images, machines = found["data"]["images"], {f"{e['device']}, torch {e['torch']}" for e in found["environments"]}
+    lost = Counter(one["arm"] for one in found["failed"])
+    without = (
+        "; without a result, as the loss was not finite: " + ", ".join(f"{arm} ({n} seeds)" for arm, n in lost.items()) if lost else ""
+    )
     return (
         f"{images['train']:,} training, {images['validation']:,} validation, {images['test']:,} test images; noise {found['sigma']:g} "
         f"({255 * found['sigma']:g}/255); last epoch; n = {len(seeds)} seeds, 95 % t intervals over seeds; {'; '.join(sorted(machines))}"
+        f"{without}"
     )
 
 

@@ -26,6 +26,15 @@ def no_bars() -> bool:
     return not sys.stderr.isatty() and "ipykernel" not in sys.modules
 
 
+class RunsFailed(InputError):
+    """Some runs failed; reasons: configuration -> what stopped it."""
+
+    def __init__(self, reasons: dict[Config, str], asked: int):
+        self.reasons = reasons
+        told = "; ".join(f"{config.name}: {reason}" for config, reason in reasons.items())
+        super().__init__(f"{len(reasons)} of {asked} runs failed, the others are stored; {told}")
+
+
 class NotBegun(OutOfTime):
     """The time budget was used up before this run's turn."""
 
@@ -109,13 +118,11 @@ def train_all(
     if left:
         named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
         print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {named}")
-    failed = [
-        f"{c.name}: {str(outcome).removeprefix(f'{c.name}: ')}"
-        for c, outcome in outcomes.items()
-        if outcome and not isinstance(outcome, OutOfTime)
-    ]
+    failed = {
+        c: str(outcome).removeprefix(f"{c.name}: ") for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)
+    }
     if failed:
-        raise InputError(f"{len(failed)} of {len(configs)} runs failed, the others are stored; " + "; ".join(failed))
+        raise RunsFailed(failed, len(configs))
     return [load_or_train(c, store=store) for c in configs if not outcomes.get(c)]
 
 
