@@ -46,7 +46,8 @@ def log_lines(
                 x=np.log10(mark[0]), y=1, yref="y domain", text=mark[1], showarrow=False, xanchor="right", xshift=-5, bgcolor="white", **at
             )
     tables = [table for lines in panels.values() for table in lines.values()]
-    grey = dict(tickvals=tables[0].index, ticktext=[f"{255 * v:.4g}/255" for v in tables[0].index]) if x == "noise" else {}
+    levels = tables[0].index
+    grey = dict(tickvals=levels, ticktext=[f"{255 * v:.4g}/255" for v in levels], tickangle=0, tickfont_size=12) if x == "noise" else {}
     kinds = {"log": dict(dtick=1, exponentformat="power"), "noise": grey, "names": dict(tickangle=-40)}
     figure.update_xaxes(title=x_title, type=None if x == "names" else "log", **kinds[x])
     drawn = np.concatenate([table.to_numpy(dtype=float).ravel() for table in tables])
