@@ -14,6 +14,7 @@ from torch import Tensor
 from . import InputError, one_of
 
 OCCLUDING_PATCHES = 4
+MOST = 2**62  # any level beyond it is a mistake, and no longer fits an integer tensor
 
 
 def gaussian(images: Tensor, level: float, generator=None) -> Tensor:
@@ -113,7 +114,7 @@ def apply(name: str, images: Tensor, level, generator: torch.Generator | None = 
     if len(names) != len(levels):
         raise InputError(f"noise {name!r} needs {len(names)} levels, got {len(levels)}")
     for one, its_level in zip(names, levels, strict=True):
-        if not isinstance(its_level, numbers.Real) or not 0 <= its_level < 1e300:
+        if not isinstance(its_level, numbers.Real) or not 0 <= its_level < MOST:
             raise InputError(f"{one} level {its_level!r} is not a finite number >= 0")
-        images = NOISES[one](images, float(its_level), generator).clamp(0, 1)
+        images = NOISES[one](images, its_level, generator).clamp(0, 1)
     return images
