@@ -86,8 +86,8 @@ def curvature_record(record: dict) -> None:
     _require(isinstance(record["config"]["noise"], str), "a kind of noise")
     _numbers([record["network"][name] for name in ("temperature", "confidence", "w_max", "accuracy")])
     _numbers([record["settings"][name] for name in ("step", "probes", "sigma", "draws", "matched_confidence", "eta_sigma")])
-    names = ("kappa", "frobenius", "kappa_matched", "kappa_margin", "margin", "slope", "eta", "correct")
-    for name in names:
+    names = {"kappa", "frobenius", "kappa_matched", "frobenius_matched", "margin", "slope", "eta", "correct"}
+    for name in names | record["images"].keys():  # those of the softplus twin only where its Hessian is exact
         _numbers(record["images"][name], (len(record["images"]["kappa"]),))
     _require(record["images"]["kappa"] and record["data"]["test_images"] == len(record["images"]["kappa"]), "numbers of every test image")
 
