@@ -28,7 +28,7 @@ class Evidence(NamedTuple):
     low: float
     high: float
     n: int
-    unit: str = "points"  # of accuracy; or decades, a rank correlation (ρ), or % of the rival's value
+    unit: str = "points"  # of accuracy; or decades, none (a rank correlation ρ), or % of the rival's value
     bound: float = 0.0
 
 
@@ -75,7 +75,8 @@ def shape(quantity: str, method: str = "proposed", rival: str = "normal", sign: 
         values = records.geometry(records.read(None, dataset, preset)).pivot(index="seed", columns="method", values=quantity)
         if {method, rival} <= set(values):
             relative = sign * (values[method] / values[rival] - 1).dropna()
-            yield Evidence(f"{dataset}: {quantity} of {method}, against {rival}", *seed_interval(relative), len(relative), unit="%")
+            side = "above" if sign > 0 else "below"
+            yield Evidence(f"{dataset}: {quantity} of {method}, {side} that of {rival}", *seed_interval(relative), len(relative), unit="%")
 
 
 def arm(experiment: str, own: str, rival: str, column: str = "noisy", bound: float = 0.0) -> Iterator[Evidence]:
@@ -145,7 +146,7 @@ def explained(
     rows = _explained()
     for one in rows[(rows.claim == claim) & rows.measure.isin(measures or rows.measure) & rows.against.isin(against)].itertuples():
         low, high = sorted((sign * one.low, sign * one.high))
-        named = f"{one.dataset}: {'−' * (sign < 0)}{one.measure}, {one.against}"
+        named = f"{one.dataset}: {'−' * (sign < 0)}{one.measure}, {one.against}".replace("rho", "ρ")
         yield Evidence(named, sign * one.mean, low, high, int(one.n), unit=unit)
 
 
@@ -187,11 +188,11 @@ CLAIMS = [
     ),
     Claim(
         "Images with lower curvature are more robust", "paper", C,
-        P(explained, "curvature predicts robustness", ("rho, eq. 21",), ("normal", "proposed"), "(ρ)", -1),
+        P(explained, "curvature predicts robustness", ("rho, eq. 21",), ("normal", "proposed"), "", -1),
     ),
     Claim(
         "Curvature says something of robustness that the logit margin does not", "study", C,
-        P(explained, "curvature predicts robustness", ("given margin, eq. 21",), ("normal", "proposed"), "(ρ)", -1),
+        P(explained, "curvature predicts robustness", ("given margin, eq. 21",), ("normal", "proposed"), "", -1),
     ),
     Claim("CIFAR-10 at full size: 91.15 % against 90.06 % at 8/255", "paper", "", untested),
     Claim("Carries over to occlusion and low resolution", "paper", "", untested),
@@ -250,8 +251,8 @@ def number(one: Evidence) -> str:
     >>> number(Evidence("", 0.074, 0.062, 0.087, 5)), number(Evidence("", 1.54, 1.19, 1.88, 5, unit="decades"))
     ('+7.4 [+6.2, +8.7] points', '+1.54 [+1.19, +1.88] decades')
     """
-    if one.unit in ("decades", "(ρ)"):
-        return f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}] {one.unit}"
+    if one.unit in ("decades", ""):
+        return f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}] {one.unit}".rstrip()
     return f"{records.cell(one.mean, one.low, one.high, signed=True)} {one.unit}"
 
 
