@@ -5,6 +5,7 @@ both sides, so that ||H_u||_F^2 is smaller by std^4 where std is one number. A m
 is fed is its only space, and both names mean that one. Everything is computed in the images' float32 or float64, never under autocast.
 """
 
+import copy
 import functools
 from collections.abc import Callable
 
@@ -129,12 +130,14 @@ def gradient(model: nn.Module, images: Tensor, labels: Tensor, space: str = "nor
 
 
 def _logit_parts(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """J = dz/dx (N,C,D) and L = d^2 l / dz^2 (N,C,C), float64: J' L J is H where no logit is curved itself."""
+    """J = dz/dx (N,C,D) and L = d^2 l / dz^2 (N,C,C), float64: J' L J is H where no logit is curved itself.
+
+    L is taken in float64: where a wrong class is nearly sure, p (1 - p) of it is lost in float32.
+    """
     logits, pull = vjp(model, images)
-    _, pull_slope = vjp(grad(lambda z: loss(z, labels).sum()), logits)
-    basis = torch.eye(logits.shape[1]).to(logits)
-    rows = lambda back: torch.stack([back(e.expand_as(logits))[0].flatten(1) for e in basis], 1).double()  # noqa: E731
-    return rows(pull), rows(pull_slope)
+    _, pull_slope = vjp(grad(lambda z: loss(z, labels).sum()), logits.double())
+    rows = lambda back, like: torch.stack([back(e.expand_as(like))[0].flatten(1) for e in torch.eye(like.shape[1]).to(like)], 1)  # noqa: E731
+    return rows(pull, logits).double(), rows(pull_slope, logits.double())
 
 
 def _through_logits(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, scale: Tensor) -> Tensor:
@@ -146,6 +149,8 @@ def _through_logits(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss
 
 
 def _check_piecewise_linear(model: nn.Module, image: Tensor, label: Tensor, loss: Loss) -> None:
+    """On one image and one product with H, in float64, where rounding cannot be taken for curvature."""
+    model, image = copy.deepcopy(model).double(), image.double()
     j, curved = _logit_parts(model, image, label, loss)
     v = draw_probes(image, 1)
     (h, _), *_ = _operators(model, image, label, "pixel", loss)
