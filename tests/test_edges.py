@@ -26,7 +26,7 @@ def reference(q, noisy, labels, weight, bias, delta_v=DELTA_V, delta_d=DELTA_D):
         for j in (j for j in range(len(weight)) if j != c):
             apart = length(weight[j] - weight[c])
             s.append(((weight[j] - weight[c]) @ m + bias[j] - bias[c]) / apart if apart > 0 else 0 * m.sum())
-        terms["margin"].append((delta_d + torch.stack(s).amax()).relu())
+        terms["margin"].append((delta_d + torch.stack(s).max(0).values).relu())  # of equally near boundaries the first
         terms["reg"].append(length(m))
     return {name: torch.stack(of_classes).mean() for name, of_classes in terms.items()}
 

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from penultimate import InputError
-from penultimate.losses import DiscriminativeLoss, alignment, compactness, margin, regulariser, signed_distances
+from penultimate.centroids import class_means
+from penultimate.losses import DiscriminativeLoss, alignment, compactness, margin, regulariser, signed_distance, signed_distances
 
 SEEDS = range(5)
 seeds = st.integers(0, 10_000)
@@ -62,6 +65,41 @@ def test_margin_equals_a_loop(random_batch, seed, delta_d):
     b = random_batch(seed)
     expected = loop_margin(b.labels, b.m, b.weight, b.bias, delta_d)
     assert float(margin(b.m, b.counts, b.weight, b.bias, delta_d)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_distances_of_pairs_and_of_some_classes_are_those_of_all(random_batch, seed):
+    b = random_batch(seed)
+    every, pairs = signed_distances(b.m, b.weight, b.bias), torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    assert torch.allclose(signed_distance(b.m, b.weight, b.bias, *pairs.T).view(5, 5), every, rtol=1e-10, atol=1e-12)
+    assert torch.equal(signed_distances(b.m, b.weight, b.bias, torch.tensor([3, 1])), every[[3, 1]])
+
+
+class Largest(TorchDispatchMode):
+    """Numbers in the largest tensor that any operation makes, forward or backward."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **kwargs or {})
+        self.size = max([self.size, *(t.numel() for t in tree_leaves(made) if isinstance(t, torch.Tensor))])
+        return made
+
+
+def test_with_more_classes_than_samples_the_loss_is_right_and_its_tensors_grow_with_the_classes_only():
+    n, dim, sizes = 16, 8, {}
+    for classes in (500, 1000):
+        gen = torch.Generator().manual_seed(0)
+        q, labels = torch.randn(n, dim, dtype=torch.float64, generator=gen).requires_grad_(), torch.randint(0, classes, (n,), generator=gen)
+        weight, bias = (torch.randn(*s, dtype=torch.float64, generator=gen).requires_grad_() for s in ((classes, dim), (classes,)))
+        loss = DiscriminativeLoss(classes, dim).double()
+        with Largest() as seen:
+            terms = loss(q, labels, SimpleNamespace(weight=weight, bias=bias), q)
+            terms.total.backward()
+        means = class_means(q, labels, classes)[0]
+        assert terms.margin.item() == pytest.approx(loop_margin(labels, *(t.detach() for t in (means, weight, bias)), 5.0), rel=1e-10)
+        sizes[classes] = seen.size
+    assert sizes[1000] <= 2 * sizes[500] == 2 * 500 * n  # one row a sample, not one a class, and nowhere a third dimension
 
 
 @pytest.mark.parametrize("seed", SEEDS)

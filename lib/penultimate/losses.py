@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from . import InputError
 from .centroids import CentroidTracker
 
+SAME_ROW = 1e-14  # ||w_c - w_j||^2 over ||w_c||^2 + ||w_j||^2, below which float64 products cannot tell the rows apart
+
 
 def norms(x: Tensor) -> Tensor:
     """||x_i|| of each row (N,d) -> (N,), right from the smallest to the largest floats: squares alone would under- or overflow.
@@ -54,36 +56,57 @@ def alignment(noisy_features: Tensor, labels: Tensor, centroids: Tensor, counts:
     return compactness(noisy_features, labels, centroids, counts, delta_v)
 
 
-def signed_distances(centroids: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def signed_distances(centroids: Tensor, weight: Tensor, bias: Tensor, classes: Tensor | None = None) -> Tensor:
     """s_cj = ((w_j - w_c) . m_c + b_j - b_c) / ||w_c - w_j||: from centroid c to the boundary between c and j.
 
-    Negative on c's own side. centroids (C,d), weight (C,d), bias (C,) -> (C,C), zero on the diagonal. Where w_c = w_j there is no
-    boundary: the distance counts as zero and has no gradient.
+    Negative on c's own side. centroids (C,d), weight (C,d), bias (C,) -> (C,C), zero on the diagonal; for some `classes` (R,) alone
+    (R,C). Where w_c = w_j there is no boundary: the distance counts as zero and has no gradient.
 
     >>> signed_distances(torch.tensor([[3.0], [-1.0]]), torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
     tensor([[ 0., -3.],
             [-1.,  0.]])
     """
+    c = torch.arange(len(weight), device=weight.device) if classes is None else classes
     scale = _power_of_two(weight.detach().abs().amax())
-    w, b = weight / scale, bias / scale
-    logits = centroids @ w.T + b
-    gap = logits - logits.diagonal()[:, None]
-    apart = torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist")
+    # ||w_c - w_j||^2 = ||w_c||^2 + ||w_j||^2 - 2 w_c . w_j, by matrix products; float64 (which Apple's GPUs lack) leaves digits to cancel.
+    wide = torch.float32 if weight.device.type == "mps" else torch.float64
+    w, b, m = (weight / scale).to(wide), (bias / scale).to(wide), centroids.to(wide)[c]
+    logits = m @ w.T + b
+    gap = logits - logits.gather(1, c[:, None])
+    both = w.square().sum(1) + w[c].square().sum(1, keepdim=True)
+    squared = both - 2 * w[c] @ w.T
+    apart = squared > SAME_ROW * both
+    return torch.where(apart, gap / torch.where(apart, squared, 1).sqrt(), 0).to(weight.dtype)
+
+
+def signed_distance(centroids: Tensor, weight: Tensor, bias: Tensor, c: Tensor, j: Tensor) -> Tensor:
+    """s_cj of `signed_distances` for pairs of classes c (R,), j (R,) alone; (R,).
+
+    >>> head = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
+    >>> signed_distance(torch.tensor([[3.0], [-1.0]]), *head, c=torch.tensor([0]), j=torch.tensor([1]))
+    tensor([-3.])
+    """
+    scale = _power_of_two(weight.detach().abs().amax())
+    normal = (weight[j] - weight[c]) / scale
+    gap, apart = (normal * centroids[c]).sum(1) + (bias[j] - bias[c]) / scale, norms(normal)
     return torch.where(apart > 0, gap / torch.where(apart > 0, apart, 1), 0)
 
 
-def margin(centroids: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, delta_d: float) -> Tensor:
+def margin(centroids: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, delta_d: float, classes: Tensor | None = None) -> Tensor:
     """L_margin = mean over c in C_B of max over j != c of [ delta_d + s_cj ]_+, not squared.
 
-    Its gradient reaches the centroids and the head's weight and bias.
+    Its gradient reaches the centroids and the head's weight and bias; of equally near boundaries the first has it all.
+    classes (R,): those to look at, C_B among them; left out: all.
 
     >>> margin(torch.tensor([[3.0], [-1.0]]), torch.ones(2), torch.tensor([[1.0], [-1.0]]), torch.zeros(2), delta_d=5.0)
     tensor(3.)
     """
-    itself = torch.eye(len(weight), dtype=torch.bool, device=weight.device)
-    nearest = signed_distances(centroids, weight, bias).masked_fill(itself, -torch.inf).amax(1)
-    present = counts > 0
-    return ((delta_d + nearest).relu() * present).sum() / present.sum()
+    c = torch.arange(len(weight), device=weight.device) if classes is None else classes
+    with torch.no_grad():  # only the nearest boundary has a gradient: all pairs are looked at, one a class is differentiated
+        s = signed_distances(centroids, weight, bias, c)
+        j = s.scatter(1, c[:, None], -torch.inf).argmax(1)
+    present = counts[c] > 0
+    return ((delta_d + signed_distance(centroids, weight, bias, c, j)).relu() * present).sum() / present.sum()
 
 
 def regulariser(centroids: Tensor, counts: Tensor) -> Tensor:
@@ -149,7 +172,8 @@ class DiscriminativeLoss(nn.Module):
             noisy = compact.new_zeros(())
             if noisy_features is not None:
                 noisy = alignment(noisy_features.to(exact), labels, anchor, counts, self.delta_v)
-            apart = margin(mean, counts, w, b, self.delta_d)
+            few = counts.topk(len(q)).indices if len(q) < len(counts) else None  # a batch holds no more classes than samples
+            apart = margin(mean, counts, w, b, self.delta_d, few)
             reg = regulariser(anchor, counts)
             total = self.compact * compact + self.noisy * noisy + self.margin * apart + self.reg * reg
         return Terms(total, compact, noisy, apart, reg)
