@@ -106,6 +106,7 @@ def test_a_sweep_leaves_the_models_mode_alone(grey):
     "perturbation, levels, draws, message",
     [
         ("gaussian", [0.1], 0, "0 draws at 1 levels: a sweep needs at least one of each"),
+        ("gaussian", [0.1], 10**30, "and at most 1,000 draws"),
         ("gaussian", [], 1, "1 draws at 0 levels"),
         ("fog", [0.1], 1, "unknown noise 'fog': choose one of gaussian"),
         ("gaussian", [-0.1], 1, "gaussian level -0.1"),

@@ -14,6 +14,7 @@ from .data import to_unit
 from .model import predict
 from .noise import apply, check
 
+MOST_DRAWS = 1_000  # a seed's draws are numbered below the next seed's
 CHUNK = 500  # images that share one noise generator: fixed, so that draws do not depend on anything else
 
 
@@ -23,8 +24,8 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
     images uint8 or in [0,1], (N,C,H,W), on the model's device; levels in the perturbation's units, 0 = untouched.
     Draw k uses the same random numbers for every model on the same kind of device and, scaled, at every level: compare paired.
     """
-    if not isinstance(draws, numbers.Integral) or draws < 1 or not len(levels):
-        raise InputError(f"{draws!r} draws at {len(levels)} levels: a sweep needs at least one of each")
+    if not isinstance(draws, numbers.Integral) or not 1 <= draws <= MOST_DRAWS or not len(levels):
+        raise InputError(f"{draws!r} draws at {len(levels)} levels: a sweep needs at least one of each, and at most {MOST_DRAWS:,} draws")
     pixels = to_unit(images) if images.dtype == torch.uint8 else images
     check(perturbation, pixels)
     if len(pixels) != len(labels):
@@ -36,7 +37,7 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
             continue
         for draw in range(draws):
             for chunk, (part, truth) in enumerate(zip(pixels.split(CHUNK), labels.split(CHUNK), strict=True)):
-                generator = torch.Generator(pixels.device).manual_seed((seed * 1_000 + draw) * 100_000 + chunk)
+                generator = torch.Generator(pixels.device).manual_seed((seed * MOST_DRAWS + draw) * 100_000 + chunk)
                 hits = predict(model, apply(perturbation, part, level, generator)) == truth
                 result[level_index, draw, chunk * CHUNK : chunk * CHUNK + len(truth)] = hits.cpu()
     return result.numpy()

@@ -1,1 +1,4 @@
-"""Side-by-side measurements; each prints its figures and the environment they were taken in."""
+"""Side-by-side measurements: what this library does and, written plainly, what one would do without it; python -m penultimate bench
+
+One module per subject, each with `measure() -> [Row]`; `slider` and `lab` measure in a browser.
+"""

@@ -1,0 +1,59 @@
+"""Two ways of doing the same thing, run in turn: medians of both, and the median of the ratios of neighbouring runs."""
+
+import timeit
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..records import pipes
+
+ROUNDS = 9
+MET = {True: "kept", False: "missed"}
+
+
+class Row(NamedTuple):
+    """One line of the table. ratio: against / ours, so that more is better; `kept`: whether the target is."""
+
+    what: str
+    against: str
+    unit: str
+    ours: float
+    theirs: float
+    ratio: float
+    target: str
+    kept: bool
+
+
+def in_turn(ours: Callable, theirs: Callable, rounds: int = ROUNDS) -> tuple[float, float, float]:
+    """Seconds a call of each, and theirs over ours: medians over `rounds` alternating runs of 0.2 s or more, after one to warm up.
+
+    >>> ours, theirs, ratio = in_turn(lambda: sum(range(1000)), lambda: sum(range(4000)), rounds=3)
+    >>> ours < theirs and ratio > 1
+    True
+    """
+    timers = timeit.Timer(ours), timeit.Timer(theirs)
+    counts = [timer.autorange()[0] for timer in timers]
+    taken = np.array([[timer.timeit(n) / n for timer, n in zip(timers, counts, strict=True)] for _ in range(rounds)])
+    return *map(float, np.median(taken, axis=0)), float(np.median(taken[:, 1] / taken[:, 0]))
+
+
+def faster(what: str, against: str, times: float, ours: Callable, theirs: Callable, rounds: int = ROUNDS) -> Row:
+    """A row whose target is to be so many times as fast; milliseconds."""
+    a, b, ratio = in_turn(ours, theirs, rounds)
+    return Row(what, against, "ms", 1e3 * a, 1e3 * b, ratio, f"{times:g}x as fast", ratio >= times)
+
+
+def markdown(found: dict[str, dict]) -> str:
+    """README's table of the records {name: {environment, rows}}."""
+    rows = [Row(**row) for record in found.values() for row in record["rows"]]
+    number = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"  # noqa: E731
+    cells = [
+        (r.what, r.against, f"{number(r.ours)} {r.unit}", f"{number(r.theirs)} {r.unit}", f"{r.ratio:.2f}", r.target, MET[r.kept])
+        for r in rows
+    ]
+    table = pd.DataFrame(cells, columns=["what", "against", "here", "there", "ratio", "target", ""]).set_index("what")
+    around = [record["environment"] for record in found.values()]
+    places = {f"{e['device']}, {e['threads']} thread(s), {e['cores']} cores, load {e['load']}, torch {e['torch']}" for e in around}
+    return f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {'; '.join(sorted(places))}.*"

@@ -1,0 +1,72 @@
+"""Curvature: 20 probes against a loop that keeps the graph, in time and memory; the exact Hessian of a digit against a loop over rows."""
+
+import multiprocessing
+import resource
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..curvature import hessian, input_curvature
+from ..model import build
+from .compare import Row, faster
+
+IMAGES, PROBES, STEP = 64, 20, 1e-2
+FASTER, LEANER, HESSIAN_FASTER = 2, 2, 20
+
+
+def plain_curvature(model: nn.Module, images: Tensor, labels: Tensor, probes: int = PROBES, step: float = STEP) -> Tensor:
+    """Eq. 21 as it reads, in the space of `images`, every gradient with its graph; (N,)."""
+    images, total = images.clone().requires_grad_(), 0
+    slope = lambda x: torch.autograd.grad(F.cross_entropy(model(x), labels, reduction="sum"), x, create_graph=True)[0]  # noqa: E731
+    at_x, gen = slope(images), torch.Generator().manual_seed(0)
+    for direction in torch.randn(probes, *images.shape[1:], generator=gen, dtype=images.dtype):
+        total = total + ((slope(images + step * direction) - at_x) / step).square().flatten(1).sum(1)
+    return total / probes
+
+
+def plain_hessian(model: nn.Module, image: Tensor, label: Tensor) -> Tensor:
+    """The Hessian of one image (1,C,H,W), a row at a time; (D,D)."""
+    image = image.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(F.cross_entropy(model(image), label, reduction="sum"), image, create_graph=True)
+    return torch.stack([torch.autograd.grad(g, image, retain_graph=True)[0].flatten() for g in slope.flatten()])
+
+
+def network(name: str = "resnet18", width: int = 8, channels: int = 3) -> nn.Module:
+    return build(name, width, 128, 10, torch.zeros(channels), torch.ones(channels), 0).eval()
+
+
+def _batch(channels: int = 3, size: int = 32, count: int = IMAGES) -> tuple[Tensor, Tensor]:
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0)), torch.arange(count) % 10
+
+
+def _grown(plain: bool, answer) -> None:
+    """In a process of its own: by how many MiB its peak grows."""
+    torch.set_num_threads(1)
+    model, (images, labels) = network(), _batch()
+    model(images[:1])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (plain_curvature if plain else input_curvature)(model, images, labels)
+    answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def peak(plain: bool) -> float:
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(target=_grown, args=(plain, answer))
+    process.start()
+    grown = answer.get()
+    process.join()
+    return grown
+
+
+def measure() -> list[Row]:
+    model, (images, labels) = network(), _batch()
+    what, against = f"eq. 21, {PROBES} probes, {IMAGES} images, width 8", "a loop that keeps the graph"
+    time = faster(what, against, FASTER, lambda: input_curvature(model, images, labels), lambda: plain_curvature(model, images, labels), 5)
+    ours, theirs = peak(plain=False), peak(plain=True)
+    memory = Row(f"{what}: memory at the peak", against, "MiB", ours, theirs, theirs / ours, f"{LEANER}x less", theirs >= LEANER * ours)
+    small, (digit, label) = network("small", 16, 1), _batch(1, 8, 1)
+    whole = faster("the exact Hessian of a digit", "a loop over its 64 rows", HESSIAN_FASTER,
+                   lambda: hessian(small, digit, label), lambda: plain_hessian(small, digit, label))  # fmt: skip
+    return [time, memory, whole]

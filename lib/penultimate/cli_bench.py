@@ -1,0 +1,44 @@
+"""The command `bench`: the measurements of penultimate.bench, side by side."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import one_of
+from .cli import app
+
+NAMES = ("loss", "step", "pipeline", "noise_sweep", "hessian", "startup")
+
+
+@app.command()
+def bench(
+    names: Annotated[str, typer.Option(help=f"'all', or of {', '.join(NAMES)}, joined by commas")] = "all",
+    threads: Annotated[int, typer.Option(help="PyTorch's, where the measurement does not set them")] = 1,
+    records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/bench]")] = None,
+):
+    """Measure this library beside plain PyTorch, in alternating runs, and print the table.
+
+    Example: python -m penultimate bench --names loss,hessian
+    """
+    import torch
+
+    from . import at_least_one, data, files
+    from .bench.compare import markdown
+    from .runs import environment
+
+    at_least_one("threads", threads)
+    chosen, found = NAMES if names == "all" else names.split(","), {}
+    for name in chosen:
+        one_of("measurement", name, NAMES)
+    torch.set_num_threads(threads)
+    for name in chosen:
+        load = round(os.getloadavg()[0], 2)
+        typer.echo(f"{name}: measuring", err=True)
+        rows = importlib.import_module(f"penultimate.bench.{name}").measure()
+        around = environment("cpu") | {"cores": os.cpu_count(), "load": load}
+        found[name] = {"environment": around, "rows": [row._asdict() for row in rows]}
+        files.write_json((records or data.CACHE / "bench") / f"{name}.json", found[name])
+    typer.echo(markdown(found))

@@ -1,0 +1,86 @@
+"""What is measured side by side computes the same: otherwise a ratio says nothing."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from penultimate.bench import compare, hessian, pipeline, step
+from penultimate.bench.loss import LoopLoss
+from penultimate.curvature import hessian as exact_hessian
+from penultimate.curvature import input_curvature
+from penultimate.data import HOME
+from penultimate.losses import DiscriminativeLoss
+from penultimate.train import Trainer
+
+
+def test_the_loop_over_classes_is_the_loss_over_several_steps(random_batch):
+    ours, plain = DiscriminativeLoss(5, 3).double(), LoopLoss()
+    for seed in range(4):
+        b = random_batch(seed)
+        leaves = [t.requires_grad_() for t in (b.q, b.noisy, b.weight, b.bias)]
+        found, wanted = (loss(b.q, b.labels, SimpleNamespace(weight=b.weight, bias=b.bias), b.noisy) for loss in (ours, plain))
+        assert found.total.item() == pytest.approx(wanted.item(), rel=1e-10)
+        for mine, its in zip(torch.autograd.grad(found.total, leaves), torch.autograd.grad(wanted, leaves), strict=True):
+            torch.testing.assert_close(mine, its, rtol=1e-9, atol=1e-12)
+
+
+def test_the_plain_epoch_ends_with_the_same_weights():
+    fast, plain = (Trainer(step.config(4, 16, bn="separate"), step.random_images(48), "cpu") for _ in range(2))
+    for trainer in (fast, plain):
+        trainer.model.double(), trainer.loss.double()
+    loss = LoopLoss()
+    for epoch in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            for module in ("penultimate.train", "penultimate.bench.step"):
+                views = sys.modules[module].views
+                patch.setattr(f"{module}.views", lambda *given, views=views: tuple(v.double() for v in views(*given)))
+            fast.epoch(epoch)
+            step.plain_epoch(plain, loss, epoch)
+    for (name, mine), its in zip(fast.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_the_plain_curvature_and_hessian_are_the_same():
+    model, (images, labels) = hessian.network("small", 4, 1).double(), hessian._batch(1, 8, 4)
+    images = images.double()
+    found = input_curvature(model, images, labels, probes=3)
+    assert hessian.plain_curvature(model, images, labels, probes=3).tolist() == pytest.approx(found.tolist(), rel=1e-6)
+    rows = hessian.plain_hessian(model, images[:1], labels[:1])
+    torch.testing.assert_close(exact_hessian(model, images[:1], labels[:1])[0], rows, rtol=1e-8, atol=1e-10)
+
+
+def test_the_common_pipeline_gives_the_same_kind_of_views():
+    clean, noisy = pipeline.TwoViews(step.random_images(2).train.images, sigma=0.06)[1]
+    assert clean.shape == noisy.shape == (3, 32, 32) and 0 <= noisy.min() <= noisy.max() <= 1
+    assert 0.02 < float((noisy - clean).std()) < 0.06  # clamped
+
+
+def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
+    slow, quick = lambda: sum(range(20_000)), lambda: sum(range(1000))
+    row = compare.faster("few", "many", 2, quick, slow, rounds=3)
+    assert row.kept and row.ratio > 2 and row.ours < row.theirs
+    missed = compare.faster("many", "few", 2, slow, quick, rounds=3)
+    around = {"device": "CPU", "threads": 1, "cores": 2, "load": 0.1, "torch": "2"}
+    table = compare.markdown({"x": {"environment": around, "rows": [row._asdict(), missed._asdict()]}})
+    assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table
+
+
+@pytest.mark.slow
+def test_the_command_measures_and_names_what_it_does_not_know(tmp_path):
+    call = [sys.executable, "-m", "penultimate", "bench", "--records", str(tmp_path), "--names"]
+    done = subprocess.run([*call, "loss"], capture_output=True, text=True)
+    assert done.returncode == 0 and "10 classes" in done.stdout
+    assert json.loads((tmp_path / "loss.json").read_text())["environment"]["threads"] == 1
+    wrong = subprocess.run([*call, "speed"], capture_output=True, text=True)
+    assert wrong.returncode and "unknown measurement 'speed'" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_every_committed_measurement_is_whole():
+    for name in ("loss", "step", "pipeline", "noise_sweep", "hessian", "startup"):
+        record = json.loads((HOME / "data" / "records" / "bench" / f"{name}.json").read_text())
+        assert record["rows"] and all(compare.Row(**row).ratio > 0 for row in record["rows"])
+        assert {"device", "threads", "cores", "load", "torch"} <= record["environment"].keys()
