@@ -28,7 +28,9 @@ def command(cache):
     def run(*words, start=False):
         call = [sys.executable, "-m", "penultimate", *map(str, words)]
         if start:
-            return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            # A process that a shell put in the background hands on that it ignores Ctrl-C.
+            heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+            return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
         return subprocess.run(call, env=environment, capture_output=True, text=True)
 
     return run

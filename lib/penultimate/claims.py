@@ -280,10 +280,11 @@ def numbers() -> pd.DataFrame:
 
 
 def markdown() -> str:
-    """README's table: one row a claim."""
+    """README's table: one row a claim, with its first evidence; the rest stands in notebook 09."""
     rows, lines = table(), []
     for (claim, by, found, notebook), own in rows.groupby(["claim", "by", "verdict", "notebook"], sort=False):
         link = f"[{notebook[:2]}](notebooks/{notebook}.ipynb)" if notebook else ""
-        cells = "<br>".join(f"{r.evidence}: {r.number}, n = {r.n}" for r in own.itertuples() if r.evidence)
-        lines.append({"claim": claim, "by": by, "verdict": found, "evidence (95 % intervals)": cells, "see": link})
+        first, more = own.iloc[0], len(own) - 1
+        shown = f"{first.evidence}: {first.number}, n = {first.n}{f'; {more} more' * bool(more)}" if first.evidence else ""
+        lines.append({"claim": claim, "by": by, "verdict": found, "evidence (95 % intervals)": shown, "see": link})
     return records.pipes(pd.DataFrame(lines).set_index("claim"))

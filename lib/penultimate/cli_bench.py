@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from . import one_of
+from .bench import NAMES
 from .cli import app
-
-NAMES = ("loss", "step", "pipeline", "noise_sweep", "hessian", "startup")
 
 
 @app.command()

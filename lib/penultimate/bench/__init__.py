@@ -2,3 +2,5 @@
 
 One module per subject, each with `measure() -> [Row]`; `slider` and `lab` measure in a browser.
 """
+
+NAMES = ("loss", "step", "pipeline", "noise_sweep", "hessian", "startup")

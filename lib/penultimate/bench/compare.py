@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from .. import files
+from ..data import HOME
 from ..records import pipes
+from . import NAMES
 
 ROUNDS = 9
 MET = {True: "kept", False: "missed"}
@@ -45,8 +48,13 @@ def faster(what: str, against: str, times: float, ours: Callable, theirs: Callab
     return Row(what, against, "ms", 1e3 * a, 1e3 * b, ratio, f"{times:g}x as fast", ratio >= times)
 
 
+def committed() -> str:
+    """README's table of the committed measurements."""
+    return markdown({name: files.read_json(HOME / "data" / "records" / "bench" / f"{name}.json") for name in NAMES})
+
+
 def markdown(found: dict[str, dict]) -> str:
-    """README's table of the records {name: {environment, rows}}."""
+    """The table of records {name: {environment, rows}}."""
     rows = [Row(**row) for record in found.values() for row in record["rows"]]
     number = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"  # noqa: E731
     cells = [
