@@ -106,11 +106,6 @@ def test_norms_are_right_at_every_size(size):
     torch.testing.assert_close(gradient.double(), torch.autograd.grad(wanted.sum(), exact)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_where_squares_fit_scaling_changes_nothing():
-    x = torch.randn(1000, 16, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(norms(x), torch.linalg.vector_norm(x, dim=1))
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_class_absent_for_a_thousand_steps_keeps_its_centroid_and_the_others_follow_float64(dtype):
     loss, head, mu = DiscriminativeLoss(2, DIM).to(dtype), nn.Linear(DIM, 2), 0.99

@@ -194,6 +194,10 @@ def test_margin_is_zero_beyond_delta_d_and_grows_by_one_per_unit_of_distance():
         assert float(margin(torch.tensor([[x], [0.0]]), torch.tensor([1.0, 0.0]), *head, delta_d=5.0)) == expected
 
 
+def test_a_single_class_has_no_margin():
+    assert float(margin(torch.ones(1, 2), torch.ones(1), torch.ones(1, 2), torch.zeros(1), delta_d=5.0)) == 0
+
+
 def terms_of(b, q, labels, weight, bias, noisy):
     loss = DiscriminativeLoss(b.classes, b.dim).double()
     return torch.stack(list(loss(q, labels, SimpleNamespace(weight=weight, bias=bias), noisy)))

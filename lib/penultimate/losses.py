@@ -3,7 +3,6 @@
 q_i = features[i] in R^d, y_i = labels[i], m_c = centroids[c], N_c = counts[c], z_c = w_c . q + b_c the head's logits.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -16,21 +15,17 @@ SAME_ROW = 1e-14  # ||w_c - w_j||^2 over ||w_c||^2 + ||w_j||^2, below which floa
 
 
 def norms(x: Tensor) -> Tensor:
-    """||x_i|| of each row (N,d) -> (N,), right from the smallest to the largest floats: squares alone would under- or overflow.
-
-    Rows are divided by a power of two first, so that where squares fit nothing changes, to the bit. The gradient at 0 is 0.
+    """||x_i|| of each row (N,d) -> (N,), right from the smallest to the largest float32. The gradient at 0 is 0.
 
     >>> norms(torch.tensor([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]]))
     tensor([5.0000e-30, 5.0000e+30, 0.0000e+00])
     """
-    scale = _power_of_two(x.detach().abs().amax(1, keepdim=True))
-    return torch.linalg.vector_norm(x / scale, dim=1) * scale[:, 0]
+    return torch.linalg.vector_norm(_wide(x), dim=1).to(x.dtype)
 
 
-def _power_of_two(size: Tensor) -> Tensor:
-    """Near `size`: 1 for 0, and such that it and its reciprocal are normal floats."""
-    limit = round(math.log2(torch.finfo(size.dtype).max)) - 3
-    return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent.clamp(-limit, limit))
+def _wide(x: Tensor) -> Tensor:
+    """In float64, where squares of float32 neither under- nor overflow and differences keep their digits; Apple's GPUs lack it."""
+    return x if x.device.type == "mps" else x.double()
 
 
 def compactness(features: Tensor, labels: Tensor, centroids: Tensor, counts: Tensor, delta_v: float) -> Tensor:
@@ -67,14 +62,11 @@ def signed_distances(centroids: Tensor, weight: Tensor, bias: Tensor, classes: T
             [-1.,  0.]])
     """
     c = torch.arange(len(weight), device=weight.device) if classes is None else classes
-    scale = _power_of_two(weight.detach().abs().amax())
-    # ||w_c - w_j||^2 = ||w_c||^2 + ||w_j||^2 - 2 w_c . w_j, by matrix products; float64 (which Apple's GPUs lack) leaves digits to cancel.
-    wide = torch.float32 if weight.device.type == "mps" else torch.float64
-    w, b, m = (weight / scale).to(wide), (bias / scale).to(wide), centroids.to(wide)[c]
-    logits = m @ w.T + b
+    w, b, m = _wide(weight), _wide(bias), _wide(centroids)[c]
+    logits = torch.addmm(b, m, w.T)
     gap = logits - logits.gather(1, c[:, None])
     both = w.square().sum(1) + w[c].square().sum(1, keepdim=True)
-    squared = both - 2 * w[c] @ w.T
+    squared = torch.addmm(both, w[c], w.T, alpha=-2)  # ||w_c - w_j||^2 = ||w_c||^2 + ||w_j||^2 - 2 w_c . w_j
     apart = squared > SAME_ROW * both
     return torch.where(apart, gap / torch.where(apart, squared, 1).sqrt(), 0).to(weight.dtype)
 
@@ -86,10 +78,9 @@ def signed_distance(centroids: Tensor, weight: Tensor, bias: Tensor, c: Tensor, 
     >>> signed_distance(torch.tensor([[3.0], [-1.0]]), *head, c=torch.tensor([0]), j=torch.tensor([1]))
     tensor([-3.])
     """
-    scale = _power_of_two(weight.detach().abs().amax())
-    normal = (weight[j] - weight[c]) / scale
-    gap, apart = (normal * centroids[c]).sum(1) + (bias[j] - bias[c]) / scale, norms(normal)
-    return torch.where(apart > 0, gap / torch.where(apart > 0, apart, 1), 0)
+    normal = _wide(weight)[j] - _wide(weight)[c]
+    gap, apart = (normal * centroids[c]).sum(1) + _wide(bias)[j] - _wide(bias)[c], torch.linalg.vector_norm(normal, dim=1)
+    return torch.where(apart > 0, gap / torch.where(apart > 0, apart, 1), 0).to(weight.dtype)
 
 
 def margin(centroids: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, delta_d: float, classes: Tensor | None = None) -> Tensor:
@@ -105,8 +96,8 @@ def margin(centroids: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, delt
     with torch.no_grad():  # only the nearest boundary has a gradient: all pairs are looked at, one a class is differentiated
         s = signed_distances(centroids, weight, bias, c)
         j = s.scatter(1, c[:, None], -torch.inf).argmax(1)
-    present = counts[c] > 0
-    return ((delta_d + signed_distance(centroids, weight, bias, c, j)).relu() * present).sum() / present.sum()
+    present, bounded = counts[c] > 0, j != c  # a single class has no boundary
+    return ((delta_d + signed_distance(centroids, weight, bias, c, j)).relu() * (present & bounded)).sum() / present.sum()
 
 
 def regulariser(centroids: Tensor, counts: Tensor) -> Tensor:
