@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 
@@ -23,6 +24,12 @@ SLIDERS = {
     "03_penultimate_layer": ["noise σ", "epoch"],
     "04_noise_sweep": ["Gaussian noise σ", "deviation"],
 }
+# What Jupyter, ipywidgets and Plotly take by themselves: a slider that moves one end of a line.
+FLOOR = """import ipywidgets, plotly.graph_objects as go
+figure = go.FigureWidget([go.Scatter(x=[0, 1], y=[0, 1])]).update_layout(width=590, height=520, yaxis_range=[0, 9])
+slider = ipywidgets.FloatSlider(description="one end", min=0, max=9, step=0.1)
+slider.observe(lambda change: figure.data[0].update(y=[0, change.new]), "value")
+ipywidgets.HBox([slider, figure])"""
 PRESSES = 40
 TARGET = 100  # ms
 
@@ -33,8 +40,10 @@ def measure() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         for name in SLIDERS:
             shutil.copy(HOME / "notebooks" / f"{name}.ipynb", folder)
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FLOOR)], metadata=kernel), Path(folder) / "floor.ipynb")
         with opened(Path(folder)) as open_notebook:
-            for name, sliders in SLIDERS.items():
+            for name, sliders in (SLIDERS | {"floor": ["one end"]}).items():
                 print(f"{name}: running all cells", flush=True)
                 notebook = open_notebook(f"{name}.ipynb")
                 notebook.run_all()
@@ -60,8 +69,9 @@ def markdown() -> str:
     found = files.read_json(HOME / "data" / "records" / "bench" / "slider.json")
     rows, around = found["rows"], found["environment"]
     table = pd.DataFrame(rows).astype(str).rename(columns={"median": "median (ms)", "p95": "95th percentile (ms)"}).set_index("notebook")
-    missed = sum(row["p95"] > TARGET for row in rows)
-    told = f"{len(rows) - missed} of {len(rows)} sliders keep to {TARGET} ms at the 95th percentile"
+    ours = [row for row in rows if row["notebook"] in SLIDERS]
+    told = f"{sum(row['p95'] <= TARGET for row in ours)} of {len(ours)} sliders keep to {TARGET} ms at the 95th percentile"
+    told += "; the floor is a line of two points, moved by the same tools"
     where = f"{around['device']}, {around['cores']} cores, load {around['load']}, headless Chromium, drawn without a GPU"
     return f"From key to redrawn picture, by the browser's clock: {told}.\n\n{pipes(table)}\n\n*{where}.*"
 
