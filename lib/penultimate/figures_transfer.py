@@ -31,7 +31,7 @@ def heat(table: pd.DataFrame, title: str, signed: bool = True, x_title: str = ""
                           f"%{{customdata[1]:{'+' * signed}.1f}}], n = %{{customdata[2]}}<extra>{panel}</extra>",
             row=1, col=index,
         )  # fmt: skip
-    left, above, below = 25 + 8 * max(map(len, rows)), 110, 115
+    left, above, below = 35 + 8 * max(map(len, rows)), 95, 115
     figure.update_xaxes(tickangle=-40, showgrid=False).update_xaxes(title=x_title, col=(len(panels) + 1) // 2)
     figure.update_yaxes(autorange="reversed", showgrid=False).update_yaxes(title=y_title, col=1)
     size = dict(width=WIDTH, height=px * len(rows) + above + below)
@@ -60,7 +60,7 @@ def strip(columns: dict[str, list[tuple[np.ndarray, str]]], rows: list[str], tit
     below it) for each row; an empty text and an image of NaN where there is none."""
     height, width = next(iter(columns.values()))[0][0].shape
     pitch, line = width + 1.2, height + 2.2
-    figure = blank(title, width=WIDTH, height=150 + 118 * len(rows))
+    figure = blank(title, width=WIDTH, height=110 + 112 * len(rows))
     for column, (name, images) in enumerate(columns.items()):
         for row, (image, below) in enumerate(images):
             x, y = column * pitch, -row * line
@@ -72,7 +72,7 @@ def strip(columns: dict[str, list[tuple[np.ndarray, str]]], rows: list[str], tit
     for row, name in enumerate(rows):
         figure.add_annotation(x=-1.3, y=-row * line - height / 2 + 0.5, text=name, showarrow=False, xanchor="right", font_size=13)
     hidden = dict(visible=False)
-    return figure.update_layout(xaxis=hidden, yaxis=hidden | dict(scaleanchor="x"), margin=dict(l=60, r=10, t=100, b=10))
+    return figure.update_layout(xaxis=hidden, yaxis=hidden | dict(scaleanchor="x"), margin=dict(l=60, r=10, t=70, b=10))
 
 
 def reliability(panels: dict[str, pd.DataFrame], title: str) -> go.Figure:
@@ -93,6 +93,6 @@ def reliability(panels: dict[str, pd.DataFrame], title: str) -> go.Figure:
                 marker=dict(symbol=symbol, size=5 + 12 * own.share**0.5), customdata=100 * own.share,
                 hovertemplate=f"{method}: confidence %{{x:.1f}} %, right %{{y:.1f}} %, %{{customdata:.1f}} % of all<extra></extra>", **at,
             )  # fmt: skip
-    figure.update_xaxes(title="confidence (%)", range=[0, 104]).update_yaxes(range=[0, 104]).update_yaxes(title="right (%)", col=1)
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.22, yanchor="top")
-    return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=110), width=WIDTH, height=HEIGHT)
+    figure.update_xaxes(title="confidence (%)", range=[20, 103]).update_yaxes(range=[20, 103]).update_yaxes(title="right (%)", col=1)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.26, yanchor="top")
+    return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=130), width=WIDTH, height=HEIGHT)

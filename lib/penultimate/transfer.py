@@ -35,7 +35,7 @@ PERTURBATIONS = (
     "gaussian", "uniform", "laplace", "salt_pepper", "occlusion", "low_resolution", "occlusion+gaussian", "blur", "contrast", "jpeg",
 )  # fmt: skip
 MATRIX = ("uniform", "laplace", "salt_pepper")  # training noises beside none and Gaussian
-VALIDATION = 500  # at most this many images choose the severities
+VALIDATION = 250  # at most this many images choose the severities
 STEPS = 121  # of a ladder
 
 
