@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank
+from .figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank, faint
 
 SCALES = {True: "RdBu", False: "Viridis"}  # of differences, around zero, and of accuracies
 
@@ -18,7 +18,7 @@ def heat(table: pd.DataFrame, title: str, signed: bool = True, x_title: str = ""
     """
     panels, rows, columns = (list(dict.fromkeys(table[name])) for name in ("panel", "row", "column"))
     figure = make_subplots(1, len(panels), subplot_titles=panels, shared_yaxes=True, horizontal_spacing=0.02)
-    most = table["mean"].abs().max()
+    most, least = table["mean"].abs().max(), table["mean"].min()
     for index, panel in enumerate(panels, 1):
         own = table[table.panel == panel].pivot(index="row", columns="column").reindex(index=rows)
         own = own.reindex(columns=columns, level=1)
@@ -26,13 +26,13 @@ def heat(table: pd.DataFrame, title: str, signed: bool = True, x_title: str = ""
         figure.add_heatmap(
             z=mean, x=columns, y=rows, text=_texts(mean, low, high, signed), texttemplate="%{text}", textfont_size=12,
             customdata=np.stack([low, high, own["n"].to_numpy()], -1), colorscale=SCALES[signed], xgap=1, ygap=1, showscale=False,
-            zmin=-most if signed else None, zmax=most, name=panel,
+            zmin=-most if signed else least, zmax=most, name=panel,
             hovertemplate=f"%{{y}}, %{{x}}: %{{z:{'+' * signed}.1f}} [%{{customdata[0]:{'+' * signed}.1f}}, "
                           f"%{{customdata[1]:{'+' * signed}.1f}}], n = %{{customdata[2]}}<extra>{panel}</extra>",
             row=1, col=index,
         )  # fmt: skip
-    left, above, below = 35 + 8 * max(map(len, rows)), 95, 115
-    figure.update_xaxes(tickangle=-40, showgrid=False).update_xaxes(title=x_title, col=(len(panels) + 1) // 2)
+    left, above, below = 35 + 8 * max(map(len, rows)), 95, 115 if len(columns) > 4 else 55 + 25 * bool(x_title)
+    figure.update_xaxes(tickangle=-40 if len(columns) > 4 else 0, showgrid=False, title=x_title)
     figure.update_yaxes(autorange="reversed", showgrid=False).update_yaxes(title=y_title, col=1)
     size = dict(width=WIDTH, height=px * len(rows) + above + below)
     margin = dict(l=left + 25 * bool(y_title), t=above, b=below)
@@ -88,11 +88,12 @@ def reliability(panels: dict[str, pd.DataFrame], title: str) -> go.Figure:
             colour, symbol, dash = STYLE[method]
             error = dict(type="data", symmetric=False, array=100 * (own.high - own.accuracy), arrayminus=100 * (own.accuracy - own.low))
             figure.add_scatter(
-                x=100 * own.confidence, y=100 * own.accuracy, error_y=error | dict(thickness=1, width=0), name=method, legendgroup=method,
+                x=100 * own.confidence, y=100 * own.accuracy, name=method, legendgroup=method,
+                error_y=error | dict(thickness=1.5, width=0, color=faint(colour, 0.45)),
                 showlegend=index == 1, mode="lines+markers", line=dict(color=colour, dash=dash, width=2),
                 marker=dict(symbol=symbol, size=5 + 12 * own.share**0.5), customdata=100 * own.share,
                 hovertemplate=f"{method}: confidence %{{x:.1f}} %, right %{{y:.1f}} %, %{{customdata:.1f}} % of all<extra></extra>", **at,
             )  # fmt: skip
     figure.update_xaxes(title="confidence (%)", range=[20, 103]).update_yaxes(range=[20, 103]).update_yaxes(title="right (%)", col=1)
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.26, yanchor="top")
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.29, yanchor="top")
     return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=130), width=WIDTH, height=HEIGHT)

@@ -67,13 +67,23 @@ def _rows(record: dict, chosen: dict) -> list[dict]:
             raise InputError(
                 f"{record['name']} was measured at other severities of {name} than {SEVERITIES} names: delete it, and make it again"
             )
-        targets = {row["level"] if not isinstance(row["level"], list) else tuple(row["level"]): row["target"]
-                   for row in reversed(chosen["perturbations"][name])}  # fmt: skip
+        targets = targets_of(chosen["perturbations"][name])
         rows += [
             run | {"perturbation": name, "level": targets[level], "severity": level, "accuracy": float(correct.mean()), "correct": correct}
             for level, correct in zip(levels, unpack(measured["correct"]), strict=True)
         ]
     return rows
+
+
+def targets_of(rows: list[dict]) -> dict:
+    """Level -> its target; where several share a level, the one that it came nearest to.
+
+    >>> targets_of([dict(target=0.9, level=1.03, share=0.64), dict(target=0.75, level=1.03, share=0.64)])
+    {1.03: 0.75}
+    """
+    as_level = lambda level: tuple(level) if isinstance(level, list) else level  # noqa: E731
+    farthest_first = sorted(rows, key=lambda row: -abs(row["share"] - row["target"]))
+    return {as_level(row["level"]): row["target"] for row in farthest_first}
 
 
 def sets(folder: str | Path | None = None) -> dict[str, Transfer]:
@@ -225,7 +235,7 @@ def caption(found: Transfer) -> str:
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in found.records}))
     interval = "t intervals over seeds" if seeds.max() > 1 else "bootstrap intervals over test images"
     return (
-        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images, {first['settings']['draws']} draws of what is "
+        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images, {first['settings']['draws']} draw(s) of what is "
         f"random; severities chosen on {found.severities['images']:,} validation images; n = {number} seed(s), 95 % "
         f"{interval}; {machines}"
     )
