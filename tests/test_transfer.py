@@ -211,3 +211,15 @@ def test_reliability_and_strip_show_what_they_are_given():
     image, none = np.eye(3), np.full((3, 3), np.nan)
     (drawn,) = draw.strip({"blur": [(image, "1"), (none, "")]}, ["clean", "90 %"], "t").data
     assert np.array_equal(drawn.z, image)
+
+
+def test_every_claim_about_transfer_finds_its_evidence():
+    """The names by which claims ask for the committed findings are those that the findings have."""
+    from penultimate import claims
+
+    found = shifts.claims()
+    assert set(found.claim) == {"carries over", "specific", "protects", "calibrated"}
+    for claim in (one for one in claims.CLAIMS if one.notebook == "06_transfer"):
+        assert list(claim.evidence()), claim.text
+    (specific,) = (one for one in claims.CLAIMS if one.text == "Robustness is specific to the noise trained with")
+    assert len(list(specific.evidence())) == 2 * 4

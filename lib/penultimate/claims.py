@@ -29,7 +29,7 @@ class Evidence(NamedTuple):
     low: float
     high: float
     n: int
-    unit: str = "points"  # of accuracy; or decades, none (a rank correlation ρ), or % of the rival's value
+    unit: str = "points"  # of accuracy; or points of ECE, decades, none (a rank correlation ρ), or % of the rival's value
     bound: float = 0.0
 
 
@@ -218,11 +218,11 @@ CLAIMS = [
     ),
     Claim(
         "Better calibrated than `normal` and `both` on clean images", "study", T,
-        P(explained, "calibrated", ("clean",), ("ECE of normal − proposed", "ECE of both − proposed"), "points"),
+        P(explained, "calibrated", ("clean",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
     ),
     Claim(
         "Better calibrated than `normal` and `both` under the noise trained with", "study", T,
-        P(explained, "calibrated", ("noisy",), ("ECE of normal − proposed", "ECE of both − proposed"), "points"),
+        P(explained, "calibrated", ("noisy",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
     ),
     Claim(
         "On clean images alone the loss already protects against noise", "summary", A,

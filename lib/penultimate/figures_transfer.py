@@ -18,6 +18,7 @@ def heat(table: pd.DataFrame, title: str, signed: bool = True, x_title: str = ""
     """
     panels, rows, columns = (list(dict.fromkeys(table[name])) for name in ("panel", "row", "column"))
     figure = make_subplots(1, len(panels), subplot_titles=panels, shared_yaxes=True, horizontal_spacing=0.02)
+    crowded = len(panels) * len(columns) > 8
     most, least = table["mean"].abs().max(), table["mean"].min()
     for index, panel in enumerate(panels, 1):
         own = table[table.panel == panel].pivot(index="row", columns="column").reindex(index=rows)
@@ -31,8 +32,8 @@ def heat(table: pd.DataFrame, title: str, signed: bool = True, x_title: str = ""
                           f"%{{customdata[1]:{'+' * signed}.1f}}], n = %{{customdata[2]}}<extra>{panel}</extra>",
             row=1, col=index,
         )  # fmt: skip
-    left, above, below = 35 + 8 * max(map(len, rows)), 95, 115 if len(columns) > 4 else 55 + 25 * bool(x_title)
-    figure.update_xaxes(tickangle=-40 if len(columns) > 4 else 0, showgrid=False, title=x_title)
+    left, above, below = 35 + 8 * max(map(len, rows)), 95, 115 if crowded else 55 + 25 * bool(x_title)
+    figure.update_xaxes(tickangle=-40 if crowded else 0, showgrid=False, title=x_title)
     figure.update_yaxes(autorange="reversed", showgrid=False).update_yaxes(title=y_title, col=1)
     size = dict(width=WIDTH, height=px * len(rows) + above + below)
     margin = dict(l=left + 25 * bool(y_title), t=above, b=below)
@@ -60,7 +61,7 @@ def strip(columns: dict[str, list[tuple[np.ndarray, str]]], rows: list[str], tit
     below it) for each row; an empty text and an image of NaN where there is none."""
     height, width = next(iter(columns.values()))[0][0].shape
     pitch, line = width + 1.2, height + 2.2
-    figure = blank(title, width=WIDTH, height=110 + 112 * len(rows))
+    figure = blank(title, width=WIDTH, height=80 + 108 * len(rows))
     for column, (name, images) in enumerate(columns.items()):
         for row, (image, below) in enumerate(images):
             x, y = column * pitch, -row * line

@@ -98,9 +98,9 @@ def own(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(table: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
-    """Each method's accuracy minus the baseline's, paired: perturbation, method, level (the target), mean, low, high, n."""
+    """Each method's accuracy minus the baseline's, paired: perturbation, method, level (the target, mildest first), mean, low, high, n."""
     parts = [differences(rows, baseline).assign(perturbation=name) for name, rows in own(table).groupby("perturbation", sort=False)]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat([part.sort_values("level", ascending=False, kind="stable") for part in parts], ignore_index=True)
 
 
 def pooled(table: pd.DataFrame, perturbations: tuple[str, ...]) -> pd.DataFrame:
@@ -208,9 +208,7 @@ def claims(folder: str | Path | None = None) -> pd.DataFrame:
                     ("calibrated", dataset, f"ECE of {rival} − proposed", condition, r.mean, r.low, r.high, r.n) for r in less.itertuples()
                 ]
         for method in WITHOUT_NOISE:
-            rows += [
-                (r.measure, dataset, method, r.perturbation, r.mean, r.low, r.high, r.n) for r in specific(found.table, method).itertuples()
-            ]
+            rows += [(r.rule, dataset, method, r.measure, r.mean, r.low, r.high, r.n) for r in specific(found.table, method).itertuples()]
     table = pd.DataFrame(rows, columns=["claim", "dataset", "against", "measure", "mean", "low", "high", "n"])
     return table.assign(verdict=[verdict(low, high) for low, high in zip(table.low, table.high, strict=True)])
 
