@@ -8,7 +8,7 @@ DEVICE ?= cpu
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 
-.PHONY: .venv study test soak audit lab records curvature experiments figures notebooks lock clean
+.PHONY: .venv study test soak audit lab records curvature experiments transfer figures notebooks lock clean
 .DEFAULT_GOAL := study
 
 study: .venv
@@ -49,6 +49,9 @@ curvature: .venv
 
 experiments: .venv
 	$(RUN) penultimate experiments --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --jobs 2 --records data/records/experiments
+
+transfer: .venv
+	$(RUN) penultimate transfer --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --methods all --seeds 0-4 --matrix --records data/records/transfer
 
 figures: .venv
 	$(RUN) penultimate report --publish

@@ -9,8 +9,9 @@ from penultimate import InputError, noise
 from penultimate.noise import NOISES, apply
 
 LEVEL = dict(gaussian=0.1, uniform=0.1, laplace=0.1, salt_pepper=0.2, occlusion=0.25, low_resolution=2, coin_flip=0.1)
+LEVEL |= dict(blur=1.0, contrast=0.5, jpeg=60)
 UNTOUCHED = dict.fromkeys(LEVEL, 0) | {"low_resolution": 1}
-RANDOM = [name for name in NOISES if name != "low_resolution"]
+RANDOM = ["gaussian", "uniform", "laplace", "salt_pepper", "occlusion", "coin_flip"]
 # E[z^4] and E[z^8] of the standardised noise z: the kurtosis, and what its standard error needs.
 MOMENTS = {"gaussian": (3, 105), "uniform": (9 / 5, 9), "laplace": (6, 2520), "coin_flip": (1, 1)}
 
@@ -153,13 +154,17 @@ def test_a_composition_applies_in_turn_with_one_generator(images):
     "name, level, message",
     [
         ("gauss", 0.1, "unknown noise 'gauss': choose one of gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution"),
-        ("gaussian+blur", (0.1, 0.1), "unknown noise 'blur'"),
+        ("gaussian+fog", (0.1, 0.1), "unknown noise 'fog'"),
         ("occlusion+gaussian", 0.1, r"noise 'occlusion\+gaussian' needs 2 levels, got 1"),
         ("gaussian", (0.1, 0.2), "noise 'gaussian' needs 1 levels, got 2"),
         ("gaussian", math.nan, "gaussian level nan is not a finite number >= 0"),
         ("gaussian", math.inf, "gaussian level inf"),
         ("gaussian", -0.1, "gaussian level -0.1"),
         ("salt_pepper", 1.5, "salt_pepper level 1.5 is not a share of pixels"),
+        ("blur", 10.5, "blur level 10.5 is no kernel for a 32x32 image: choose from 0 to 10.3 px"),
+        ("contrast", 1.01, "contrast level 1.01 is not a share of contrast: choose from 0 to 1"),
+        ("jpeg", 100, "jpeg level 100 is not 100 minus a quality: choose a whole number from 0 to 99"),
+        ("jpeg", 49.5, "jpeg level 49.5 is not"),
     ],
 )
 def test_a_bad_noise_or_level_is_named(images, name, level, message):
@@ -188,3 +193,49 @@ def test_one_bad_pixel_is_enough():
     images[1, 0, 3, 3] = math.nan
     with pytest.raises(InputError, match="finite"):
         apply("gaussian", images, 0.1)
+
+
+def eight_bits(images):
+    return (images * 255).round() / 255
+
+
+@pytest.mark.parametrize("level", [0.5, 1.7])
+def test_blur_is_the_convolution_with_a_gaussian(level):
+    image, reach = torch.rand(1, 1, 9, 11, generator=generator()), math.ceil(3 * level)
+    weights = [math.exp(-(k**2) / (2 * level**2)) for k in range(-reach, reach + 1)]
+    mirrored = lambda i, size: size - 1 - abs(size - 1 - abs(i))  # noqa: E731  the edge itself is not repeated
+    expected = torch.zeros(9, 11)
+    for row in range(9):
+        for column in range(11):
+            for i, down in enumerate(weights):
+                for j, right in enumerate(weights):
+                    at = mirrored(row + i - reach, 9), mirrored(column + j - reach, 11)
+                    expected[row, column] += down * right / sum(weights) ** 2 * eight_bits(image)[0, 0][at]
+    assert float((apply("blur", image, level)[0, 0] - expected).abs().max()) < 0.51 / 255 + 1e-5  # its result is rounded
+
+
+def test_contrast_moves_every_pixel_to_the_mean_grey():
+    image = torch.rand(1, 1, 16, 16, generator=generator())
+    expected = 0.3 * eight_bits(image) + 0.7 * eight_bits(image).mean()
+    assert float((apply("contrast", image, 0.7) - expected).abs().max()) < 1.01 / 255  # its result is cut to whole grey levels
+    assert len(apply("contrast", image, 1.0).unique()) == 1
+
+
+def test_jpeg_is_pillows_at_the_quality_that_is_left(images):
+    import io
+
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray((images[3].permute(1, 2, 0) * 255).round().byte().numpy()).save(stream, "jpeg", quality=30)
+    expected = torch.frombuffer(bytearray(Image.open(stream).tobytes()), dtype=torch.uint8).reshape(32, 32, 3).permute(2, 0, 1)
+    assert torch.equal((apply("jpeg", images, 70)[3] * 255).round().byte(), expected)
+    lost = [float((apply("jpeg", images, level) - images).abs().mean()) for level in (10, 50, 90)]
+    assert lost == sorted(lost)
+
+
+@pytest.mark.parametrize("name, level", [("blur", 0.1), ("low_resolution", 1), ("gaussian", 0), ("contrast", 0)])
+def test_a_setting_that_leaves_images_untouched_is_named(images, name, level):
+    with pytest.raises(InputError, match=f"{name} level {level} leaves all 16 images as they are"):
+        noise.must_touch(name, eight_bits(images), level)
+    noise.must_touch(name, images, LEVEL[name])

@@ -126,6 +126,15 @@ def curvature(findings):
     assert len(findings["by_run"]) == 3 * findings["seeds"]
 
 
+def transfer(findings):
+    assert findings["gains"].keys() == findings["ece"].keys() == {"digits", "cifar10"}
+    for gained in findings["gains"].values():  # under ten perturbations, and nine of them together
+        assert len(gained) == 11 and gained["gaussian"]["both"] > 0 and gained["gaussian"]["proposed"] > 0
+    assert findings["matrix"].keys() == {"none", "gaussian", "uniform", "laplace", "salt_pepper"}
+    assert all(0 < ece < 0.5 for of in findings["ece"].values() for by_method in of.values() for ece in by_method.values())
+    assert sum(findings["verdicts"]["specific"].values()) == sum(findings["verdicts"]["protects"].values()) == 2 * 4
+
+
 def ablation(findings):
     assert findings["moved"] == 0  # proposition 5.3: no prediction changes with the scale
     for name in ("L_compact", "L_margin"):
@@ -147,6 +156,7 @@ ASSERTED = {
     "03_penultimate_layer": penultimate_layer,
     "04_noise_sweep": noise_sweep,
     "05_ablation": ablation,
+    "06_transfer": transfer,
     "07_curvature": curvature,
     "09_claims": claims,
 }

@@ -92,6 +92,30 @@ def curvature_record(record: dict) -> None:
     _require(record["images"]["kappa"] and record["data"]["test_images"] == len(record["images"]["kappa"]), "numbers of every test image")
 
 
+def transfer_record(record: dict) -> None:
+    """What tables read of a transfer record (see `transfer`)."""
+    _common(record)
+    images = record["data"]["test_images"]
+    _require(isinstance(record["config"]["noise"], str), "a kind of noise")
+    _require(unpack(record["clean"]).shape == (images,), "the correctness of every clean image")
+    _numbers([record["settings"][name] for name in ("draws", "sigma", "bins")])
+    for measured in record["perturbations"].values():
+        levels, draws = len(measured["levels"]), len(measured["accuracy"][0])
+        _numbers(measured["accuracy"], (levels, draws))
+        _require(unpack(measured["correct"]).shape == (levels, draws, images), "the correctness of every image")
+    for table in (record["calibration"]["clean"], record["calibration"]["noisy"]):
+        for name in ("count", "confidence", "correct"):
+            _numbers(table[name], (record["settings"]["bins"],))
+
+
+def severities(content: dict) -> None:
+    """What transfer records rest on (see `transfer.severities`)."""
+    _require(isinstance(content["dataset"], str) and content["seeds"], "a data set and seeds")
+    _numbers([content["clean"], content["images"], *(content["matched"][name] for name in ("sigma", "gaussian", "salt_pepper", "share"))])
+    for rows in content["perturbations"].values():
+        _numbers([value for row in rows for value in (row["target"], row["share"], *np.atleast_1d(row["level"]))])
+
+
 def _common(record: dict) -> None:
     _of_known(record["config"])
     place(record)

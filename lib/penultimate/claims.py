@@ -6,12 +6,13 @@ none does and some clearly does not, is *undecided* where no interval decides, a
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from typing import NamedTuple
 
 import pandas as pd
 
-from . import InputError, experiments, explanation, records
+from . import InputError, experiments, explanation, records, shifts
 from .evaluate import seed_interval
 from .records import CLEAN_TOLERANCE, verdict
 
@@ -28,7 +29,7 @@ class Evidence(NamedTuple):
     low: float
     high: float
     n: int
-    unit: str = "points"  # of accuracy; or decades, none (a rank correlation ρ), or % of the rival's value
+    unit: str = "points"  # of accuracy; or points of ECE, decades, none (a rank correlation ρ), or % of the rival's value
     bound: float = 0.0
 
 
@@ -133,16 +134,18 @@ def selection() -> Iterator[Evidence]:
 
 @cache
 def _explained() -> pd.DataFrame:
-    try:
-        return explanation.claims()
-    except InputError:
-        return pd.DataFrame(columns=["claim", "measure", "against"])
+    found = [pd.DataFrame(columns=["claim", "dataset", "measure", "against"])]
+    for module in (explanation, shifts):
+        with suppress(InputError):
+            found.append(module.claims())
+    return pd.concat(found)
 
 
 def explained(
     claim: str, measures: tuple[str, ...] | None, against: tuple[str, ...], unit: str = "decades", sign: int = 1
 ) -> Iterator[Evidence]:
-    """What `explanation.claims` says of some measures (None: all) and rivals or methods; sign -1 where a number should lie below zero."""
+    """What `explanation.claims` and `shifts.claims` say of some measures (None: all) and rivals or methods; sign -1 where a number should
+    lie below zero."""
     rows = _explained()
     for one in rows[(rows.claim == claim) & rows.measure.isin(measures or rows.measure) & rows.against.isin(against)].itertuples():
         low, high = sorted((sign * one.low, sign * one.high))
@@ -160,9 +163,11 @@ def untested() -> Iterator[Evidence]:
     return iter(())
 
 
-P, A, C = partial, "05_ablation", "07_curvature"
+P, A, T, C = partial, "05_ablation", "06_transfer", "07_curvature"
 RIVALS = ("both", "stability")
 flat = partial(explained, "proposed is flatter")
+carries = partial(explained, "carries over", unit="points")
+BEATS_NORMAL, BEATS_BOTH = ("proposed − normal",), ("proposed − both",)
 CLAIMS = [
     Claim("More robust to the noise it is trained with than normal training", "paper", "04_noise_sweep", P(beats, "proposed", "normal")),
     Claim(
@@ -195,7 +200,30 @@ CLAIMS = [
         P(explained, "curvature predicts robustness", ("given margin, eq. 21",), ("normal", "proposed"), "", -1),
     ),
     Claim("CIFAR-10 at full size: 91.15 % against 90.06 % at 8/255", "paper", "", untested),
-    Claim("Carries over to occlusion and low resolution", "paper", "", untested),
+    Claim(
+        "Carries over to occlusion, low resolution, and occlusion with noise", "paper", T,
+        P(carries, ("occlusion", "low_resolution", "occlusion+gaussian"), BEATS_NORMAL),
+    ),
+    Claim("Carries over to uniform noise", "paper", T, P(carries, ("uniform",), BEATS_NORMAL)),
+    Claim("Carries over to Laplace and salt-and-pepper noise", "summary", T, P(carries, ("laplace", "salt_pepper"), BEATS_NORMAL)),
+    Claim("Carries over to blur, loss of contrast and JPEG", "study", T, P(carries, ("blur", "contrast", "jpeg"), BEATS_NORMAL)),
+    Claim("Carries over better than `both` does, over nine perturbations", "study", T, P(carries, ("all but gaussian",), BEATS_BOTH)),
+    Claim(
+        "Robustness is specific to the noise trained with", "study", T,
+        P(explained, "specific", None, ("both", "proposed"), "points"),
+    ),
+    Claim(
+        "Training with one noise protects against another", "study", T,
+        P(explained, "protects", None, ("both", "proposed"), "points"),
+    ),
+    Claim(
+        "Better calibrated than `normal` and `both` on clean images", "study", T,
+        P(explained, "calibrated", ("clean",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
+    ),
+    Claim(
+        "Better calibrated than `normal` and `both` under the noise trained with", "study", T,
+        P(explained, "calibrated", ("noisy",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
+    ),
     Claim(
         "On clean images alone the loss already protects against noise", "summary", A,
         chain(P(beats, "discriminative", "normal"), P(arm, "ablation", "compactness", "neither")),

@@ -169,9 +169,8 @@ def sweep(
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
     test = data.load(dataset, data_root).test.to(usable(device))
     for amount in amounts:  # what cannot apply is said before anything is trained
-        noise.apply(perturbation, data.to_unit(test.images[:2]), amount) if amount else noise.check(
-            perturbation, data.to_unit(test.images[:2])
-        )
+        shown = data.to_unit(test.images[:500])
+        noise.must_touch(perturbation, shown, amount) if amount else noise.check(perturbation, shown)
     for run in train_all(configs, device, data_root):
         table = evaluate.sweep(run.model.to(device), test.images, test.labels, perturbation, amounts, draws)
         tables.append(table.assign(method=run.config.method, seed=run.config.seed))
@@ -254,4 +253,4 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-from . import cli_bench, cli_curvature, cli_experiments  # noqa: E402, F401  they add their commands to `app`
+from . import cli_bench, cli_curvature, cli_experiments, cli_transfer  # noqa: E402, F401  they add their commands to `app`

@@ -1,6 +1,7 @@
 """Images as uint8 tensors, split once and for all: train, validation (cut from train, fixed seed), test."""
 
 import hashlib
+import importlib
 import math
 import os
 import re
@@ -153,22 +154,23 @@ READERS = {"digits": _digits, "cifar10": _cifar10, "svhn": _svhn}
 def _download(kind: str, root: Path, **which):
     """torchvision's own loader: it downloads where needed and verifies the checksum."""
     try:
-        return getattr(_torchvision_datasets(), kind)(root, download=True, **which)
+        return getattr(torchvision_part("datasets"), kind)(root, download=True, **which)
     except (OSError, RuntimeError, HTTPException) as error:  # no network, or a file that fails its checksum
         mend = f" or put cifar10.npz there ({KERAS_LAYOUT})" if kind == "CIFAR10" else ""
         raise InputError(f"{kind} is not in {root} and could not be downloaded ({error}): connect to the internet once{mend}") from error
 
 
-def _torchvision_datasets():
-    """torchvision.datasets, also where PyTorch is a CPU build and torchvision's compiled operators do not load.
+def torchvision_part(name: str):
+    """A module of torchvision, imported when asked for, also where PyTorch is a CPU build and its compiled operators do not load.
 
     Such an import stops at the first missing operator (nms and its like, unused here). Declaring it lets the import go on.
+
+    >>> torchvision_part("transforms.v2.functional").__name__
+    'torchvision.transforms.v2.functional'
     """
     while True:
         try:
-            import torchvision.datasets
-
-            return torchvision.datasets
+            return importlib.import_module(f"torchvision.{name}")
         except RuntimeError as error:
             missing = re.match(r"operator (torchvision::\w+) does not exist", str(error))
             if not missing:

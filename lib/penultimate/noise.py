@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import InputError, one_of
+from .corruptions import blur, contrast, jpeg
 
 OCCLUDING_PATCHES = 4
 MOST = 2**62  # any level beyond it is a mistake, and no longer fits an integer tensor
@@ -85,7 +86,8 @@ def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
     return F.interpolate(shrunk, size=(height, width), mode="bilinear", align_corners=False)
 
 
-NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution, coin_flip)}
+NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlusion, low_resolution, coin_flip, blur, contrast, jpeg)}
+FIXED = ("low_resolution", "blur", "contrast", "jpeg")  # draw no random numbers: one draw says it all
 
 
 def check(name: str, images: Tensor) -> None:
@@ -118,3 +120,14 @@ def apply(name: str, images: Tensor, level, generator: torch.Generator | None = 
             raise InputError(f"{one} level {its_level!r} is not a finite number >= 0")
         images = NOISES[one](images, its_level, generator).clamp(0, 1)
     return images
+
+
+def must_touch(name: str, images: Tensor, level) -> None:
+    """Raise InputError where a perturbation at this level leaves every image as it is: a test of nothing would pass unseen.
+
+    >>> must_touch("blur", torch.eye(8)[None, None], 0.1)
+    Traceback (most recent call last):
+    penultimate.InputError: blur level 0.1 leaves all 1 images as they are: choose a stronger one
+    """
+    if torch.equal(apply(name, images, level, torch.Generator(images.device).manual_seed(0)), images):
+        raise InputError(f"{name} level {level} leaves all {len(images)} images as they are: choose a stronger one")

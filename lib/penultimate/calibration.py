@@ -1,0 +1,49 @@
+"""Is a classifier as often right as it says? Reliability in bins of confidence, and the expected calibration error."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import InputError
+
+BINS = 15  # of equal width, as in Guo et al. 2017, arXiv 1706.04599
+
+
+@torch.inference_mode()
+def scores(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence max_c softmax(z(x))_c and whether the most probable class is right, (N,) each; images in [0,1], (N,C,H,W).
+
+    Raises InputError for a model in training mode.
+    """
+    if any(module.training for module in model.modules()):
+        raise InputError("the model is in training mode, where images of a batch see each other: call model.eval() first")
+    confidence, predicted = torch.cat([model(part).double().softmax(1) for part in images.split(batch)]).max(1)
+    return confidence.cpu().numpy(), (predicted == labels).cpu().numpy()
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> dict[str, list]:
+    """By bin of confidence, ((b-1)/bins, b/bins] for b = 1..bins: how many predictions, their summed confidence, how many are correct.
+
+    >>> reliability(np.array([0.3, 0.9, 1.0]), np.array([True, True, False]), bins=2)
+    {'count': [1, 2], 'confidence': [0.3, 1.9], 'correct': [1, 1]}
+    """
+    if not len(confidence) or not ((confidence >= 0) & (confidence <= 1)).all():
+        raise InputError(f"{len(confidence)} confidences, some not in [0,1]: expected probabilities of the predicted classes")
+    at = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
+    count, summed, right = (np.bincount(at, weights, minlength=bins) for weights in (None, confidence, correct))
+    return {"count": count.tolist(), "confidence": summed.round(4).tolist(), "correct": right.astype(int).tolist()}
+
+
+def calibration_error(table: dict[str, list]) -> float:
+    """Expected calibration error ECE = sum_b (n_b / N) |acc_b - conf_b| of a `reliability`: 0 for a classifier that is right as often
+    as it says.
+
+    >>> calibration_error({"count": [1, 2], "confidence": [0.3, 1.9], "correct": [1, 1]})  # (|1 - 0.3| + |1 - 1.9|) / 3
+    0.533...
+    """
+    return float(np.abs(np.subtract(table["correct"], table["confidence"])).sum() / np.sum(table["count"]))
+
+
+def overconfidence(table: dict[str, list]) -> float:
+    """Mean confidence minus accuracy: positive for a classifier that is right less often than it says."""
+    return float((np.sum(table["confidence"]) - np.sum(table["correct"])) / np.sum(table["count"]))
