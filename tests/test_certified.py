@@ -88,7 +88,8 @@ def test_certified_accuracy_by_hand():
 
 def test_bad_input(images):
     for given, message in (
-        (dict(sigma=0), "sigma = 0"), (dict(sigma=0.1, n=0), "n = 0"), (dict(sigma=0.1, n0=0), "n0 = 0"), (dict(sigma=0.1, alpha=1.0), "alpha = 1.0"),
+        (dict(sigma=0), "sigma = 0"), (dict(sigma=0.1, n=0), "n = 0"), (dict(sigma=0.1, n0=0), "n0 = 0"),
+        (dict(sigma=0.1, alpha=1.0), "alpha = 1.0"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             certify(HalfSpace(), images, **given)

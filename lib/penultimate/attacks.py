@@ -1,10 +1,11 @@
 """Adversarial images: the worst within a budget, x' in [0,1] with ||x' - x|| <= budget, sought by a kept library.
 
 pyautoattack 0.2.0, the authors' own AutoAttack (Croce and Hein 2020, arXiv 2003.01690; MIT), was chosen by measuring. It needs nothing but
-PyTorch; no other candidate has L-inf and L2 gradient attacks and the standard AutoAttack and installs beside these versions: torchattacks
-3.5.1 pins requests 2.25, adversarial-robustness-toolbox (ART) was seen to take over nine minutes for its AutoAttack on 100 digits where this
-takes a minute and a half, torchattack, foolbox and adv-lib have none. Of 100 digits `normal` keeps, at 0.1 in L-inf: 65 under APGD and under
-all of AutoAttack here, 65 under torchattacks' AutoAttack, 66 under ART's APGD, 68 and 69 under torchattacks' and ART's PGD of 40 steps.
+PyTorch; no other candidate has L-inf and L2 gradient attacks and the standard AutoAttack and installs beside these versions:
+torchattacks 3.5.1 pins requests 2.25, adversarial-robustness-toolbox (ART) was seen to take over nine minutes for its AutoAttack on 100
+digits where this takes a minute and a half, torchattack, foolbox and adv-lib have none. Of 100 digits `normal` keeps, at 0.1 in L-inf:
+65 under APGD and under all of AutoAttack here, 65 under torchattacks' AutoAttack, 66 under ART's APGD, 68 and 69 under torchattacks' and
+ART's PGD of 40 steps.
 
     apgd        Auto-PGD on cross-entropy: projected gradient ascent that halves its step where the loss no longer grows; one random start
     autoattack  the standard version: APGD on cross-entropy (100 steps), targeted APGD and targeted FAB (9 classes each), and Square, which
