@@ -22,7 +22,7 @@ class Panel(NamedTuple):
 def curves(panels: dict[str, Panel], title: str, y_title: str, columns: int = 2) -> go.Figure:
     """Mean accuracy of each method over budgets or radii, with the 95 % interval as a band and in the hover; a panel each."""
     lines = -(-len(panels) // columns)
-    figure = make_subplots(lines, columns, subplot_titles=list(panels), horizontal_spacing=0.09, vertical_spacing=0.28 / lines)
+    figure = make_subplots(lines, columns, subplot_titles=list(panels), horizontal_spacing=0.09, vertical_spacing=0.36 / lines)
     seen = set()
     for index, panel in enumerate(panels.values()):
         at = dict(row=index // columns + 1, col=index % columns + 1)
@@ -42,9 +42,9 @@ def curves(panels: dict[str, Panel], title: str, y_title: str, columns: int = 2)
             seen.add(method)
         if panel.mark is not None:
             figure.add_vline(panel.scale * panel.mark, line=dict(color="#888888", dash="dot"), **at)
-        figure.update_xaxes(title=panel.x_title, rangemode="tozero", **at).update_yaxes(range=[0, 103], **at)
-    height = 190 + 330 * lines
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-75 / (height - 190), yanchor="top")
+        figure.update_xaxes(title=panel.x_title, title_standoff=8, rangemode="tozero", **at).update_yaxes(range=[0, 103], **at)
+    height = 190 + 340 * lines
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-65 / (height - 190), yanchor="top")
     layout = dict(title=title, legend=legend, margin=dict(l=75, t=100, b=115), width=WIDTH, height=height, title_y=1 - 28 / height)
     return figure.update_yaxes(title=y_title, col=1).update_layout(template=TEMPLATE, **layout)
 
@@ -53,7 +53,7 @@ def bought(table: pd.DataFrame, title: str, y_title: str, columns: int = 3) -> g
     """One mark per run: decades by which it is flatter than `normal` against its gain in accuracy. table: `resistance.bought`."""
     names = list(dict.fromkeys(table.panel))
     lines = -(-len(names) // columns)
-    figure = make_subplots(lines, columns, subplot_titles=names, horizontal_spacing=0.07, vertical_spacing=0.3 / lines, shared_yaxes=True)
+    figure = make_subplots(lines, columns, subplot_titles=names, horizontal_spacing=0.07, vertical_spacing=0.42 / lines, shared_yaxes=True)
     for index, name in enumerate(names):
         at = dict(row=index // columns + 1, col=index % columns + 1)
         for method, own in table[table.panel == name].groupby("method", sort=False):
@@ -65,8 +65,9 @@ def bought(table: pd.DataFrame, title: str, y_title: str, columns: int = 3) -> g
             )  # fmt: skip
         lines_at_zero = dict(line=dict(color="#888888", width=1.5), **at)
         figure.add_hline(0, **lines_at_zero).add_vline(0, **lines_at_zero)
-        figure.update_xaxes(title="decades, right: farther" if "distance" in name else "decades, right: flatter", **at)
-    height = 170 + 300 * lines
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-75 / (height - 170), yanchor="top")
+        said = "decades, right: farther" if "distance" in name else "decades, right: flatter"
+        figure.update_xaxes(title=said, title_standoff=8, **at)
+    height = 170 + 310 * lines
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-65 / (height - 170), yanchor="top")
     layout = dict(title=title, legend=legend, margin=dict(l=75, t=100, b=115), width=WIDTH, height=height, title_y=1 - 28 / height)
     return figure.update_yaxes(title=y_title, col=1).update_layout(template=TEMPLATE, **layout)

@@ -163,7 +163,7 @@ def bought(both: pd.DataFrame) -> pd.DataFrame:
             dict(panel=name, method=row.method, seed=row.seed, decades=float(value), gain=row.accuracy - rival.accuracy)
             for name, value in (flatter | farther).items()
         ]
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=["panel", "method", "seed", "decades", "gain"])
 
 
 def between(gains: pd.DataFrame) -> pd.DataFrame:
