@@ -100,8 +100,8 @@ def test_claims_follow_from_the_records(folder):
 
 
 MASKED = {
-    "large": dict(large=0.06), "steps": dict(by_steps={"5": 0.5, "10": 0.4, "100": 0.43}), "transferred": dict(transferred={"normal": 0.47}),
-    "autoattack": dict(autoattack=4),
+    "large": dict(large=0.06), "steps": dict(by_steps={"5": 0.5, "10": 0.4, "100": 0.43}),
+    "transferred": dict(transferred={"normal": 0.47}), "autoattack": dict(autoattack=4),
 }  # fmt: skip
 
 
