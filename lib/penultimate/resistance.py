@@ -174,10 +174,11 @@ def between(gains: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     for panel, own in gains.groupby("panel", sort=False):
-        if own.method.nunique() + 1 < FEWEST:
+        whole = own[own.groupby("seed").method.transform("nunique") + 1 >= FEWEST]
+        if not len(whole):
             continue
         numbers = {"rho": [], "slope": [], "r²": []}
-        for _, one in own.groupby("seed"):
+        for _, one in whole.groupby("seed"):
             x, y = np.append(one.decades, 0.0), np.append(one.gain, 0.0)
             line = stats.linregress(x, y)
             for name, value in zip(numbers, (stats.spearmanr(x, y).statistic, line.slope, line.rvalue**2), strict=True):
