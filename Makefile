@@ -8,7 +8,7 @@ DEVICE ?= cpu
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 
-.PHONY: .venv study test soak audit lab records curvature experiments transfer figures notebooks lock clean
+.PHONY: .venv study test soak audit lab records curvature experiments transfer adversary figures notebooks lock clean
 .DEFAULT_GOAL := study
 
 study: .venv
@@ -46,6 +46,9 @@ records: .venv
 
 curvature: .venv
 	$(RUN) penultimate curvature --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --methods all --seeds 0-4 --records data/records/curvature
+
+adversary: .venv
+	$(RUN) penultimate adversary --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --methods all --seeds 0-4 --records data/records/adversary
 
 experiments: .venv
 	$(RUN) penultimate experiments --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --jobs 2 --records data/records/experiments

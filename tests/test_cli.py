@@ -91,7 +91,7 @@ def here(monkeypatch, cache, capsys):
     return run
 
 
-@pytest.mark.parametrize("name", ["train", "sweep", "study", "report"])
+@pytest.mark.parametrize("name", ["train", "sweep", "study", "report", "adversary"])
 def test_help_has_an_example(here, name):
     code, said = here(name, "--help")
     assert code == 0 and "Example: python -m penultimate" in " ".join(said.split())
@@ -113,6 +113,7 @@ BAD = {
     "epochs": (("train", "--epochs", "0"), "epochs = 0 must be positive"),
     "device": (("train", "--device", "quantum"), "device 'quantum'"),
     "milestones": (("train", "--milestones", "3.5"), "milestones = (3.5,) is not a tuple of int"),
+    "adversary": (("adversary", *TINY, "--test-images", "0"), "images = 0: a whole number of at least 1"),
     "study": (("study", "--methods", "normal"), "a study compares at least normal, both and proposed"),
     "perturbation": (("sweep", *TINY, "--perturbation", "fog"), "unknown noise 'fog'"),
     "occlusion": (("sweep", *TINY, "--perturbation", "occlusion", "--levels", "70"), "patches of 560 px in a 8x8 image"),

@@ -149,6 +149,16 @@ def claims(findings):
     assert findings["verdicts"]["CIFAR-10 at full size: 91.15 % against 90.06 % at 8/255"] == "not tested"
 
 
+def adversary(findings):
+    clean, *within = findings["fooled"]
+    assert clean <= within[0] <= within[-1] and within[-1] > 0
+    assert findings["networks"]["digits"] >= 12 and findings["unmasked"]["digits"] >= findings["networks"]["digits"] - 1
+    for linked in findings["linked"]["digits"].values():
+        assert linked["rho"] < 0 < linked["rho of distance"]
+    apart = {(one["dataset"], one["against"]) for one in findings["apart"]}
+    assert {("digits", "proposed − normal"), ("digits", "proposed − both")} <= apart
+
+
 ASSERTED = {
     "00_start_here": start_here,
     "01_losses_by_hand": losses_by_hand,
@@ -159,4 +169,5 @@ ASSERTED = {
     "06_transfer": transfer,
     "07_curvature": curvature,
     "09_claims": claims,
+    "12_adversary": adversary,
 }

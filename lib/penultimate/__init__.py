@@ -2,8 +2,9 @@
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
 data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature, theory, layers, configs, integrity,
-runs, planes, checks, records, jobs, ranks, flatness, explanation, accounts, films, lookup, grids, experiments, claims, embed, figures,
-figures_curvature, figures_experiments, drawings, widgets, explorers, bench, reliability, report, cli, cli_curvature, cli_experiments.
+runs, planes, checks, records, jobs, ranks, flatness, explanation, accounts, films, lookup, grids, experiments, attacks, certified,
+adversary, resistance, accounts_adversary, claims, embed, figures, figures_curvature, figures_experiments, figures_adversary, drawings,
+widgets, explorers, bench, reliability, report, cli, cli_adversary, cli_curvature, cli_experiments.
 """
 
 import math

@@ -116,6 +116,25 @@ def severities(content: dict) -> None:
         _numbers([value for row in rows for value in (row["target"], row["share"], *np.atleast_1d(row["level"]))])
 
 
+def adversary_record(record: dict) -> None:
+    """What tables read of an adversary record (see `adversary`)."""
+    _common(record)
+    settings, images = record["settings"], record["data"]["test_images"]
+    _require(unpack(record["clean"]).shape == (images,) and images <= record["data"]["test_total"], "a bit for every test image")
+    for norm in ("linf", "l2"):
+        _numbers([settings["middle"][norm], *settings["budgets"][norm]])
+        _require(settings["middle"][norm] in settings["budgets"][norm], "the middle among the budgets")
+        _require(unpack(record["apgd"][norm]).shape == (len(settings["budgets"][norm]), images), "bits for every budget and image")
+    _require(all(unpack(bits).shape == (settings["autoattack_images"],) for bits in record["autoattack"].values()), "bits of AutoAttack")
+    _numbers([record["checks"]["large"], record["checks"]["direct"], *record["checks"]["by_steps"].values()])
+    _numbers(
+        [*record["checks"]["transferred"].values(), *map(float, record["certified"]), settings["n0"], settings["n"], settings["alpha"]]
+    )
+    for found in record["certified"].values():
+        _numbers(found["radius"], (settings["certified_images"],))
+        _require(unpack(found["right"]).shape == unpack(found["abstains"]).shape == (settings["certified_images"],), "bits of certificates")
+
+
 def _common(record: dict) -> None:
     _of_known(record["config"])
     place(record)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from . import InputError, experiments, explanation, records, shifts
+from . import InputError, experiments, explanation, records, resistance, shifts
 from .evaluate import seed_interval
 from .records import CLEAN_TOLERANCE, verdict
 
@@ -135,8 +135,8 @@ def selection() -> Iterator[Evidence]:
 @cache
 def _explained() -> pd.DataFrame:
     found = [pd.DataFrame(columns=["claim", "dataset", "measure", "against"])]
-    for module in (explanation, shifts):
-        with suppress(InputError):
+    for module in (explanation, shifts, resistance):
+        with suppress(InputError):  # no records
             found.append(module.claims())
     return pd.concat(found)
 
@@ -144,8 +144,8 @@ def _explained() -> pd.DataFrame:
 def explained(
     claim: str, measures: tuple[str, ...] | None, against: tuple[str, ...], unit: str = "decades", sign: int = 1
 ) -> Iterator[Evidence]:
-    """What `explanation.claims` and `shifts.claims` say of some measures (None: all) and rivals or methods; sign -1 where a number should
-    lie below zero."""
+    """What `explanation.claims`, `shifts.claims` and `resistance.claims` say of some measures (None: all) and rivals or methods; sign -1
+    where a number should lie below zero."""
     rows = _explained()
     for one in rows[(rows.claim == claim) & rows.measure.isin(measures or rows.measure) & rows.against.isin(against)].itertuples():
         low, high = sorted((sign * one.low, sign * one.high))
@@ -163,8 +163,8 @@ def untested() -> Iterator[Evidence]:
     return iter(())
 
 
-P, A, T, C = partial, "05_ablation", "06_transfer", "07_curvature"
-RIVALS = ("both", "stability")
+P, A, T, C, D = partial, "05_ablation", "06_transfer", "07_curvature", "12_adversary"
+RIVALS, SURVIVED = ("both", "stability"), "L2 budgets survived"
 flat = partial(explained, "proposed is flatter")
 carries = partial(explained, "carries over", unit="points")
 BEATS_NORMAL, BEATS_BOTH = ("proposed − normal",), ("proposed − both",)
@@ -245,7 +245,23 @@ CLAIMS = [
         "λ too high costs clean accuracy", "summary", A, P(arm, "fronts", "proposed, λ = 0.5", "proposed, λ = 8", "clean"),
     ),
     Claim("δ_v too large costs robustness", "summary", A, P(arm, "deltas", "0.5, 5", "8, 5")),
-    Claim("Lower curvature certifies robustness or resists adversaries", "summary", "", untested),
+    Claim(
+        "Lower curvature certifies robustness or resists adversaries", "summary", D,
+        chain(
+            P(explained, "buys", (f"rho, eq. 21 with {SURVIVED}", "rho, eq. 21 with certified radius"), ("normal", "proposed"), "", -1),
+            P(explained, "buys between methods", None, ("methods",), ""),
+        ),
+    ),
+    Claim(
+        "It tells more of an image's resistance than the distance to the boundary does", "study", D,
+        P(explained, "buys", (f"given distance, eq. 21 with {SURVIVED}",), ("normal", "proposed"), "", -1),
+    ),
+    Claim("Resists adversaries better than normal training", "study", D, P(explained, "resists", None, ("proposed − normal",), "points")),
+    Claim("Resists adversaries better than `both`", "study", D, P(explained, "resists", None, ("proposed − both",), "points")),
+    Claim(
+        "Smoothed, it is certified on more images than normal training and `both`", "study", D,
+        P(explained, "certified", None, ("proposed − normal", "proposed − both"), "points"),
+    ),
     Claim(
         "The alignment of noisy features does the work", "study", A,
         chain(P(arm, "ablation", "proposed", "compactness + margin"), P(arm, "ablation", "alignment", "neither")),

@@ -253,4 +253,4 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-from . import cli_bench, cli_curvature, cli_experiments, cli_transfer  # noqa: E402, F401  they add their commands to `app`
+from . import cli_adversary, cli_bench, cli_curvature, cli_experiments, cli_transfer  # noqa: E402, F401  they add their commands to `app`

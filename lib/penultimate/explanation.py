@@ -163,16 +163,16 @@ def kinks(rows: pd.DataFrame) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def links(rows: pd.DataFrame, name: str) -> dict[str, dict]:
+def links(rows: pd.DataFrame, name: str, robust=robustness) -> dict[str, dict]:
     """How curvature goes with robustness over a method's runs, by LINKS: rho of the curvature, of the distance to the boundary, of the
-    logit margin; and the curvature's partial rho given either.
+    logit margin; and the curvature's partial rho given either. robust: row -> what counts as an image's robustness, (N,).
 
     Each: mean over seeds, low, high (t over seeds; one seed: over images), n, by_seed (value, low, high: over resampled images), and
     for the three of the rule its verdict.
     """
     by_seed = {key: [] for key in LINKS}
     for row in rows.itertuples():
-        columns = np.stack([quantity(row, name), robustness(row), distance(row), row.images["margin"]])
+        columns = np.stack([quantity(row, name), robust(row), distance(row), row.images["margin"]])
         whole, drawn = correlations(columns), resampled_correlations(columns)
         for key, pick in zip(LINKS, (_pair(0), _pair(2), _pair(3), _given(2), _given(3)), strict=True):
             by_seed[key].append((float(pick(whole)), *map(float, np.quantile(pick(drawn), (0.025, 0.975)))))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import InputError, accounts, claims, drawings, experiments, figures, files, films, records, reliability, shifts
+from . import InputError, accounts, accounts_adversary, claims, drawings, experiments, figures, files, films, records, reliability, shifts
 from .bench import compare, slider
 from .data import HOME
 from .runs import Run
@@ -191,7 +191,8 @@ def renew(text: str) -> str:
     """README's text with every table between its markers made again from the committed records."""
     makers = {marker: partial(records.markdown, None, *which) for marker, which in SHOWN.items()}
     makers |= {"curvature": accounts.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
-    makers |= {"ablation": experiments.markdown, "transfer": shifts.markdown, "claims": claims.markdown, "bench": compare.committed}
+    makers |= {"ablation": experiments.markdown, "transfer": shifts.markdown, "adversary": accounts_adversary.markdown}
+    makers |= {"claims": claims.markdown, "bench": compare.committed}
     for marker, make in makers.items():
         pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
         if re.search(pattern, text, re.S):

@@ -1,0 +1,164 @@
+"""Adversary records: measured on a tiny run, read back, and what `resistance` says of made-up ones."""
+
+import copy
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from penultimate import InputError, accounts_adversary, adversary, checks, data, evaluate, files, resistance
+from penultimate import figures_adversary as draw
+from penultimate.evaluate import pack, unpack
+from penultimate.model import predict
+from penultimate.runs import load_or_train
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return load_or_train(tiny(method="normal", epochs=20), store=tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def record(run):
+    return adversary.measure(run, {"itself": run}, images=30, checked=8, certified=4, n=60)
+
+
+def test_a_record_holds_what_its_readers_rely_on(record):
+    checks.adversary_record(json.loads(json.dumps(record)))
+    broken = copy.deepcopy(record)
+    broken["apgd"]["l2"] = pack(np.ones((5, 29), bool))
+    with pytest.raises(ValueError, match="bits for every budget"):
+        checks.adversary_record(broken)
+
+
+def test_clean_bits_are_the_models_and_attacks_only_take_away(run, record, digits):
+    order = adversary.chosen(len(digits.test), 30)
+    assert len(set(order)) == 30 and not (np.sort(order) == order).all()
+    test = digits.test[torch.from_numpy(order)]
+    clean = (predict(run.model, data.to_unit(test.images)) == test.labels).numpy()
+    assert (unpack(record["clean"]) == clean).all() and 0 < clean.sum() < 30
+    for norm in ("linf", "l2"):
+        left = unpack(record["apgd"][norm])
+        assert not (left & ~clean).any() and (np.diff(left.mean(1)) <= 0.05).all() and left[-1].sum() < clean.sum()
+    assert record["checks"]["large"] <= 0.3 and abs(record["checks"]["transferred"]["itself"] - record["checks"]["direct"]) < 0.3
+    assert [len(found["radius"]) for found in record["certified"].values()] == [4, 4]
+
+
+def made(seed, method, share, radius=0.35, autoattack=None, **changed):
+    """A record of 20 made-up images: `share` of them survive every budget; all are certified within `radius`."""
+    kept = np.arange(20) < round(20 * share)
+    settings = dict(
+        steps=20, budgets={"linf": [0.05, 0.1], "l2": [0.25, 0.5]}, middle={"linf": 0.1, "l2": 0.5}, large=0.5, autoattack_images=10,
+        checked_images=20, certified_images=5, n0=100, n=1000, alpha=0.001,
+    )  # fmt: skip
+    if autoattack is None:
+        settings["autoattack_images"] = 0
+    certificate = dict(right=pack(np.ones(5, bool)), abstains=pack(np.zeros(5, bool)), radius=[radius] * 5)
+    checked = dict(large=0.0, direct=share, by_steps={"5": share, "10": share, "100": share}, transferred={"normal": share + 0.1})
+    return {
+        "name": f"digits-digits-{method}-s{seed}-{'ab' * 5}",
+        "config": dict(dataset="digits", preset="digits", method=method, seed=seed, sigma=0.3, noise="gaussian"),
+        "environment": dict(device="CPU (made up)", torch="2", threads=1),
+        "data": dict(fingerprint="", provenance="made up", test_images=20, test_total=450),
+        "settings": settings, "clean": pack(np.ones(20, bool)), "apgd": {n: pack(np.stack([kept, kept])) for n in ("linf", "l2")},
+        "autoattack": {} if autoattack is None else {n: pack(np.arange(10) < autoattack) for n in ("linf", "l2")},
+        "checks": checked | changed, "certified": {"0.15": certificate, "0.3": certificate}, "seconds": 1.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shares = {"normal": (0.5, 0.4, 0.45), "both": (0.8, 0.8, 0.8), "proposed": (0.9, 0.7, 0.85)}
+    for method, own in shares.items():
+        for seed, share in enumerate(own):
+            record = made(seed, method, share, radius={"normal": 0.2, "both": 0.35, "proposed": 0.35}[method])
+            files.write_json(tmp_path / checks.place(record), record)
+    return tmp_path
+
+
+def test_accuracies_and_differences_by_hand(folder):
+    rows = resistance.read(folder)
+    table = resistance.accuracies(rows, "linf")
+    assert sorted(table.level.unique()) == [0, 0.05, 0.1] and (table[table.level == 0].accuracy == 1).all()
+    mean, low, high, n = resistance.against(table, "proposed", "normal", 0.1)
+    expected = evaluate.seed_interval([0.4, 0.3, 0.4])
+    assert (mean, low, high, n) == (*map(pytest.approx, expected), 3)
+    certified = resistance.certified(rows, 0.3, [0.1, 0.3])
+    assert certified.groupby(["method", "level"]).accuracy.mean().loc["normal"].tolist() == [1, 0]
+    assert resistance.smoothed_at(rows) == 0.3 and resistance.abstentions(rows, 0.3)["both"] == 0
+    shown = accounts_adversary.table(rows)
+    assert shown.loc["normal", "certified at radius 0.3"].startswith("0.0 [") and shown.loc["both", "L∞ 0.1"] == "80.0 [80.0, 80.0]"
+
+
+def test_claims_follow_from_the_records(folder):
+    found = resistance.claims(folder).set_index(["claim", "against", "measure"])
+    better = found.loc["resists", "proposed − normal", "within L∞ 0.1"]
+    assert better.low > 0 and better.n == 3
+    assert found.loc["certified", "proposed − normal", "smoothed at σ = 0.3, radius 0.3"]["mean"] == 1
+
+
+MASKED = {
+    "large": dict(large=0.06), "steps": dict(by_steps={"5": 0.5, "10": 0.4, "100": 0.43}),
+    "transferred": dict(transferred={"normal": 0.47}), "autoattack": dict(autoattack=4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MASKED)
+def test_each_sign_of_masked_gradients_is_seen(tmp_path, case):
+    for seed, changed in enumerate((dict(autoattack=10), MASKED[case])):
+        record = made(seed, "normal", 0.5, **changed)
+        files.write_json(tmp_path / checks.place(record), record)
+    found = resistance.checked(resistance.read(tmp_path))
+    assert found.unmasked.tolist() == [True, False]
+    assert accounts_adversary.checks_table(resistance.read(tmp_path)).unmasked.tolist() == ["1 of 2"]
+
+
+def curvature_rows(order):
+    """Curvature of the first 40 images of the shuffle, in the file's order; each number is the image's place in the file."""
+    at = np.sort(order[:40]).astype(float)
+    images = {name: at.copy() for name in ("kappa", "frobenius", "kappa_matched", "frobenius_matched", "margin", "slope")}
+    record = {"data": {"test_images": 40}}
+    return pd.DataFrame([dict(method="normal", seed=0, noise="gaussian", network={}, images=images, record=record)])
+
+
+def test_curvature_is_joined_to_the_image_that_it_belongs_to(tmp_path):
+    record, order = made(0, "normal", 0.5), adversary.chosen(450, 450)
+    files.write_json(tmp_path / checks.place(record), record)
+    rows = resistance.read(tmp_path)
+    (one,) = resistance.joined(rows, curvature_rows(order)).itertuples()
+    assert (one.images["kappa"] == order[:20]).all() and one.survived.tolist() == [2.0] * 10 + [0.0] * 10 and one.accuracy == 0.5
+    (one,) = resistance.joined(rows, curvature_rows(order), 0.3).itertuples()
+    assert len(one.images["kappa"]) == 5 and one.survived.tolist() == [0.35] * 5
+
+
+def test_between_methods_by_hand():
+    gains = pd.DataFrame(
+        [("flat", m, s, x, 0.1 * x + 0.01 * s) for s in (0, 1) for m, x in zip("abc", (1.0, 2.0, 3.0), strict=True)],
+        columns=["panel", "method", "seed", "decades", "gain"],
+    )
+    found = resistance.between(gains).set_index("what")
+    assert found["mean"]["rho"] == 1 and found["mean"]["slope"] == pytest.approx((0.1 + 0.103) / 2) and found["mean"]["r²"] > 0.99
+    assert not len(resistance.between(gains[gains.method != "c"]))  # three methods with `normal`: too few
+    assert "+10.2" in accounts_adversary.between_table(resistance.between(gains)).loc["flat", "points a decade"]
+
+
+def test_no_records_and_two_of_one_run(tmp_path):
+    with pytest.raises(InputError, match="no adversary records of digits"):
+        resistance.read(tmp_path)
+    record = made(0, "normal", 0.5)
+    for name in (record["name"], record["name"] + "c"):
+        files.write_json(tmp_path / checks.place(record | {"name": name}), record | {"name": name})
+    with pytest.raises(InputError, match="two adversary records of one method and seed"):
+        resistance.read(tmp_path)
+
+
+def test_figures_show_the_numbers(folder):
+    table = resistance.accuracies(resistance.read(folder), "linf")
+    figure = draw.curves({"one": draw.Panel(table, "budget", 255.0, 0.1)}, "t", "%")
+    line = next(trace for trace in figure.data if trace.name == "normal")
+    assert list(line.x) == pytest.approx([0, 12.75, 25.5]) and list(line.y) == pytest.approx([100, 45, 45])
+    gains = pd.DataFrame([dict(panel="p", method="both", seed=0, decades=1.5, gain=0.2)])
+    (mark,) = draw.bought(gains, "t", "points").data
+    assert (mark.x[0], mark.y[0], mark.customdata[0]) == (1.5, 20, 0)
