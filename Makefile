@@ -1,4 +1,5 @@
 # make study   train, measure and show everything (DATASET=cifar10 PRESET=small DEVICE=cuda for other scales)
+# (make study DATASET=path/to/folder ARGS="--image-size 48 --no-flip" for pictures of your own, see README)
 # make test    prove that the code does what the paper's formulas say
 # make lab     open the notebooks in JupyterLab
 DATASET ?= digits
@@ -11,7 +12,7 @@ RUN = .venv/bin/python -m
 .DEFAULT_GOAL := study
 
 study: .venv
-	$(RUN) penultimate study --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE)
+	$(RUN) penultimate study --dataset "$(DATASET)" --preset $(PRESET) --device $(DEVICE) $(ARGS)
 
 test: .venv
 	$(RUN) pytest

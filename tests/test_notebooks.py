@@ -124,6 +124,17 @@ def curvature(findings):
     assert len(findings["by_rival"]) == 5 * 6 and set(findings["linked"]) == set(METHODS)
 
 
+def your_images(findings):
+    assert findings["synthetic"] and findings["classes"] == {"junction": 9, "left": 17, "right": 17, "straight": 17}
+    tried = list(findings["suggested"].values())
+    lost = [tried[0] - accuracy for accuracy in tried]
+    assert all(points < 0.05 for points in lost[1:-1]) and (lost[-1] >= 0.05 - 1e-4 or len(tried) == 16)
+    assert findings["trained_at"] == pytest.approx(findings["sigma"], abs=1e-6)
+    assert findings["accuracy"].keys() == findings["balanced"].keys() and len(findings["accuracy"]) == 3 * 5
+    assert findings["accuracy"] != findings["balanced"]  # there are half as many junctions
+    assert findings["verdicts"].keys() == {"both", "proposed"}
+
+
 ASSERTED = {
     "00_start_here": start_here,
     "01_losses_by_hand": losses_by_hand,
@@ -131,4 +142,5 @@ ASSERTED = {
     "03_penultimate_layer": penultimate_layer,
     "04_noise_sweep": noise_sweep,
     "07_curvature": curvature,
+    "10_your_images": your_images,
 }

@@ -17,6 +17,7 @@ from . import InputError, files
 from .evaluate import seed_interval
 from .flatness import RECORDS
 from .methods import METHODS
+from .own import short
 from .records import pipes, verdict
 
 # What is compared, by the name that tables show: from the numbers of a record's images and its network.
@@ -39,7 +40,7 @@ def read(folder: str | Path | None = None, dataset: str = "digits", preset: str 
 
     folder: of `<dataset>-<preset>/<name>.json`, left out: the committed curvature records. Raises InputError where there are none.
     """
-    root = (Path(folder) if folder else RECORDS) / f"{dataset}-{preset}"
+    root = (Path(folder) if folder else RECORDS) / f"{short(dataset)}-{preset}"
     found = [files.read_json(path) for path in sorted(root.glob("*.json"))]
     if not found:
         raise InputError(f"no curvature records of {dataset} with preset {preset}: make them with python -m penultimate curvature")

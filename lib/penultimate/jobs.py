@@ -78,11 +78,13 @@ def train_all(
     store = store or STORE
     waiting = [c for c in configs if not (store / c.name / "record.json").exists()]
     if len(waiting) < len(configs):
+        for config in set(configs) - set(waiting):  # other pictures by now are said before anything is trained
+            load_or_train(config, root=root, store=store)
         print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
     if waiting:  # what would stop every run stops here, once; and data sets are downloaded before processes share them
         usable(device)
-        for dataset in dict.fromkeys(c.dataset for c in waiting):
-            data.load(dataset, root)
+        for dataset, side in dict.fromkeys((c.dataset, c.image_size) for c in waiting):
+            data.load(dataset, root, side)
     deadline = time.time() + budget if budget is not None else None
     outcomes = _train_waiting(waiting, jobs, dict(device=device, root=root, store=store, deadline=deadline)) if waiting else {}
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
@@ -96,7 +98,7 @@ def train_all(
     ]
     if failed:
         raise InputError(f"{len(failed)} of {len(configs)} runs failed, the others are stored; " + "; ".join(failed))
-    return [load_or_train(c, store=store) for c in configs if not outcomes.get(c)]
+    return [load_or_train(c, root=root, store=store) for c in configs if not outcomes.get(c)]
 
 
 def _train_waiting(waiting: list[Config], jobs: int, options: dict) -> dict[Config, Exception | None]:
