@@ -135,6 +135,13 @@ def your_images(findings):
     assert findings["verdicts"].keys() == {"both", "proposed"}
 
 
+def your_training_loop(findings):
+    assert findings["width"] == 512 and findings["steps"] == 2 * 4 and findings["seen"]
+    own, foreign = findings["totals"].values()
+    assert len(own) == len(foreign) == 2 and own[1] < own[0]
+    assert all(0 <= value <= 1 for values in findings["accuracy"].values() for value in values) and len(findings["accuracy"]) == 3
+
+
 ASSERTED = {
     "00_start_here": start_here,
     "01_losses_by_hand": losses_by_hand,
@@ -143,4 +150,5 @@ ASSERTED = {
     "04_noise_sweep": noise_sweep,
     "07_curvature": curvature,
     "10_your_images": your_images,
+    "11_your_training_loop": your_training_loop,
 }

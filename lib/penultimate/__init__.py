@@ -1,9 +1,9 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-data, noise, model, centroids, losses, methods, train, evaluate, geometry, curvature, theory, layers, configs, runs, records, jobs,
-flatness, explanation, planes, films, lookup, embed, figures, figures_curvature, drawings, widgets, explorers, bench, report, cli,
-cli_curvature.
+vision, splits, pictures, own, data, noise, model, centroids, losses, methods, train, evaluate, geometry, curvature, theory,
+layers, configs, runs, records, jobs, suggest, roads, flatness, explanation, planes, films, lookup, embed, figures,
+figures_curvature, figures_pictures, drawings, widgets, explorers, bench, report, cli, cli_curvature.
 """
 
 
