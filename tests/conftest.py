@@ -1,3 +1,4 @@
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,8 @@ from hypothesis import settings
 from penultimate import data
 from penultimate.runs import Config
 
+# Two test processes share the cores: one thread each, for the kernels and commands that they start as well.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 settings.register_profile("unit", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("unit")

@@ -1,5 +1,6 @@
 """The command line as a user meets it: results, and one line for whatever can be mended."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from penultimate import cli, jobs, runs
+from penultimate import cli, files, jobs, runs
 from penultimate.data import HOME
 
 TINY = ("--methods", "proposed", "--width", "8", "--epochs", "2", "--images", "128")
@@ -50,18 +51,26 @@ def test_several_processes_and_a_budget(command):
     assert command(*words).stdout.count("trained") == 2
 
 
-def test_ctrl_c_stops_at_once_and_the_next_call_goes_on(command, cache):
-    words = ("train", "--methods", "proposed", "--epochs", "200", "--images", "128", "--seeds", "9")
-    process = command(*words, start=True)
+STOPS = {signal.SIGINT: (130, "interrupted: finished runs"), signal.SIGTERM: (143, "terminated: finished runs")}
+
+
+@pytest.mark.parametrize("sent, jobs", [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
+def test_ctrl_c_and_sigterm_stop_at_once_and_the_next_call_goes_on(command, cache, sent, jobs):
+    seed = 10 * sent + jobs
+    words = ("train", "--methods", "proposed,normal"[: None if jobs > 1 else 8], "--epochs", "200", "--images", "128", "--seeds", seed)
+    process = command(*words, "--jobs", jobs, start=True)
     wanted = time.time() + 60
-    while not list(cache.glob("runs/*-s9-*/checkpoint.safetensors")) and time.time() < wanted:
+    while len(list(cache.glob(f"runs/*-s{seed}-*/checkpoint.safetensors"))) < jobs and time.time() < wanted:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode not in (0, None) and "Traceback" not in errors and "interrupted" in errors, errors
-    assert list(cache.glob("runs/*-s9-*/checkpoint.safetensors"))
-    again = command(*words, "--budget", "0s")
-    assert "1 of 1 runs are left" in again.stdout
+    code, line = STOPS[sent]
+    assert process.returncode == code and errors.count("\n") <= 2 and errors.strip().startswith(line), errors
+    kept = list(cache.glob(f"runs/*-s{seed}-*/checkpoint.safetensors"))
+    assert len(kept) == jobs and all(json.loads(files.read_tensors(path)[1]["history"]) for path in kept)
+    if sent == signal.SIGINT:
+        again = command(*words, "--budget", "0s")
+        assert "1 of 1 runs are left" in again.stdout
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Input curvature against Hessians that are known: a quadratic, a smooth network, a kink that only differences see."""
 
+import copy
 import math
 
 import pytest
@@ -9,7 +10,8 @@ from scipy import stats
 from torch import nn
 
 from penultimate import InputError, curvature, theory
-from penultimate.curvature import METHODS, cross_entropy, hessian, input_curvature, negative_margin, tempered, top_eigenvalue
+from penultimate.curvature import METHODS, hessian, input_curvature, top_eigenvalue
+from penultimate.logit_losses import cross_entropy, negative_log_odds, negative_margin, tempered
 from penultimate.model import build
 
 first_logit = lambda logits, labels: logits[:, 0]  # noqa: E731
@@ -150,9 +152,47 @@ def test_normalised_space_scales_the_hessian_on_both_sides(matrix):
     assert torch.equal(hessian(bare, x, y, "normalised", first_logit), hessian(bare, x, y, "pixel", first_logit))
 
 
+@pytest.fixture(scope="module")
+def kinked(smooth):
+    """The ReLU network that `smooth` is the twin of."""
+    model = copy.deepcopy(smooth[0])
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Softplus):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, nn.ReLU())
+    return model.eval()
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, tempered(2.5), negative_log_odds])
+@pytest.mark.parametrize("space", curvature.SPACES)
+def test_through_the_logits_is_the_whole_hessian_of_a_relu_network(smooth, kinked, space, loss):
+    _, x, y = smooth
+    found = input_curvature(kinked, x, y, "piecewise_linear", space=space, loss=loss)
+    torch.testing.assert_close(found, input_curvature(kinked, x, y, "exact", space=space, loss=loss), rtol=1e-9, atol=0)
+    assert found.unique().numel() == 12
+
+
+def test_through_the_logits_holds_where_a_wrong_class_is_nearly_sure(kinked, smooth):
+    """In float32 p (1 - p) of that class is rounding: neither refused nor lost."""
+    model, x = copy.deepcopy(kinked), smooth[1]
+    for parameter in model.head.parameters():
+        parameter.data *= 120
+    wrong = model(x).argmin(1)
+    assert F.cross_entropy(model(x), wrong, reduction="none").median() > 10
+    expected = input_curvature(model, x, wrong, "exact")
+    found = input_curvature(model.float(), x.float(), wrong, "piecewise_linear")
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-3 * float(expected.median()))
+
+
+def test_through_the_logits_refuses_a_network_that_bends(smooth):
+    with pytest.raises(InputError, match=r"the logits are not piecewise linear in the image .*take method='hvp'"):
+        input_curvature(*smooth, "piecewise_linear")
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_an_image_has_its_own_curvature_whatever_its_company(smooth, monkeypatch, method):
+def test_an_image_has_its_own_curvature_whatever_its_company(smooth, kinked, monkeypatch, method):
     model, x, y = smooth
+    model = kinked if method == "piecewise_linear" else model
     call = lambda rows: input_curvature(model, x[rows], y[rows], method, generator=torch.Generator().manual_seed(3))  # noqa: E731
     everyone = call(torch.arange(12))
     for rows in (torch.tensor([7]), torch.tensor([11, 3, 7]), torch.arange(12).flip(0)):
@@ -164,7 +204,9 @@ def test_an_image_has_its_own_curvature_whatever_its_company(smooth, monkeypatch
 
 def test_vectors_are_images_too(matrix):
     x, y = draw(4, 12), torch.zeros(4, dtype=torch.long)
-    flat, square = ([input_curvature(Quadratic(matrix), v, y, m, loss=first_logit) for m in METHODS] for v in (x, x.reshape(4, 3, 2, 2)))
+    flat, square = (
+        [input_curvature(Quadratic(matrix), v, y, m, loss=first_logit) for m in METHODS[:3]] for v in (x, x.reshape(4, 3, 2, 2))
+    )
     assert all(torch.equal(a, b) for a, b in zip(flat, square, strict=True))
     assert top_eigenvalue(Quadratic(matrix), x, y, loss=first_logit).shape == (4,)
 
@@ -195,6 +237,8 @@ def test_cross_entropy_is_torchs_and_keeps_its_precision():
     torch.testing.assert_close(tempered(2.5)(logits, labels), F.cross_entropy(logits / 2.5, labels, reduction="none"))
     margin = torch.stack([torch.cat([z[:c], z[c + 1 :]]).max() - z[c] for z, c in zip(logits, labels, strict=True)])
     assert torch.equal(negative_margin(logits, labels), margin)
+    p = logits.softmax(1).gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(negative_log_odds(logits, labels), ((1 - p) / p).log())
     sure = torch.tensor([[20.0, 0.0, 1.0]])  # 1 - p_y is 7.7e-9: lost where p_y rounds to 1
     own, torchs = (torch.func.grad(lambda z, f=f: f(z, torch.tensor([0])).sum())(sure)[0, 0] for f in (cross_entropy, F.cross_entropy))
     expected = -(1 - 1 / (1 + math.exp(-20) + math.exp(-19)))
@@ -249,7 +293,8 @@ def test_too_large_for_the_whole_hessian_says_what_to_take():
 
 
 def test_other_parameters_must_be_positive(smooth):
-    with pytest.raises(InputError, match="iterations = 0"):
-        top_eigenvalue(*smooth, iterations=0)
+    for wrong in (0, 2.5, True, math.nan):
+        with pytest.raises(InputError, match=f"iterations = {wrong}: a whole number of at least 1 is needed"):
+            top_eigenvalue(*smooth, iterations=wrong)
     with pytest.raises(InputError, match="temperature = -1.0"):
         tempered(-1.0)

@@ -202,8 +202,23 @@ def test_the_command_trains_collects_and_goes_on(monkeypatch, tmp_path):
     assert set(rows.arm) == set(ARMS) and "2 of 2 runs loaded from the store" in CliRunner().invoke(cli.app, call).output
 
 
+def test_an_arm_that_breaks_is_recorded_and_the_others_are_kept(monkeypatch, tmp_path):
+    """A rate at which the loss overflows at once."""
+    fields = dict(epochs=1, width=4, dim=8, images=128)
+    monkeypatch.setitem(grids.EXPERIMENTS, "tiny", {"good": ARMS["proposed"] | fields, "bad": ARMS["proposed"] | fields | dict(lr=1e30)})
+    monkeypatch.setattr("penultimate.jobs.STORE", tmp_path / "runs")
+    done = CliRunner().invoke(cli.app, ["experiments", "--names", "tiny", "--seeds", "0", "--records", str(tmp_path)])
+    assert done.exit_code == 0 and "(1 runs, 1 failed)" in done.output, done.output
+    found = experiments.read("tiny", folder=tmp_path)
+    assert [one["arm"] for one in found["rows"]] == ["good"] and [one["arm"] for one in found["failed"]] == ["bad"]
+    assert "not finite" in found["failed"][0]["reason"] and "bad (1 seeds)" in experiments.caption(found)
+
+
 @pytest.mark.parametrize("name", grids.DEFAULT)
 def test_the_committed_records_hold_every_arm_on_five_seeds(name):
     found = experiments.read(name)
     expected = {key: config.name for key, config in grids.arms(name, range(5)).items()}
-    assert {(one["arm"], one["seed"]): one["name"] for one in found["rows"]} == expected
+    lost = {(one["arm"], one["seed"]) for one in found["failed"]}
+    assert lost == set() or name == "fronts"  # there, weights are turned up until training breaks
+    held = {(one["arm"], one["seed"]): one["name"] for one in found["rows"]}
+    assert held == {key: run for key, run in expected.items() if key not in lost}

@@ -24,7 +24,7 @@ def test_gains_are_the_paired_differences():
     figure = figures.gains(ROWS, [0.3])
     expected = records.differences(ROWS).set_index(["method", "level"])
     for trace in figure.data:
-        row = expected.loc[(trace.y[0], 0.3)]
+        row = expected.loc[(trace.name, 0.3)]
         assert (trace.x[0], trace.error_x.array[0], trace.error_x.arrayminus[0]) == pytest.approx(
             (100 * row["mean"], 100 * (row.high - row["mean"]), 100 * (row["mean"] - row.low))
         )

@@ -84,5 +84,5 @@ def test_report_is_one_self_contained_page(tmp_path):
 def test_a_record_with_a_hole_is_refused_by_name(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "run.json").write_text(json.dumps({"config": {}}))
-    with pytest.raises(InputError, match="expected config, environment"):
+    with pytest.raises(InputError, match="run.json is no record of a run .KeyError: 'dataset'.: take it out"):
         records.read(tmp_path)

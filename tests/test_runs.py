@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import threading
 from pathlib import Path
 
@@ -139,11 +140,11 @@ def stored(tiny, store):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(runs, "train", lambda *given: pytest.fail("trained again"))
+    monkeypatch.setattr(runs, "train", lambda *given, **named: pytest.fail("trained again"))
 
 
 def test_a_stored_run_is_loaded(stored, store, no_training, monkeypatch):
-    monkeypatch.setattr(runs, "_lock", lambda folder: pytest.fail("wrote to the store"))
+    monkeypatch.setattr(runs, "_lock", lambda *given: pytest.fail("wrote to the store"))
     again = load_or_train(stored.config, store=store)
     assert again.record == stored.record and again.history == stored.history
     assert all(torch.equal(a, b) for a, b in zip(again.model.state_dict().values(), stored.model.state_dict().values(), strict=True))
@@ -194,7 +195,7 @@ def test_best_on_test_stands_beside_the_last_epoch(stored):
 
 
 def test_the_store_holds_safetensors_and_json_only(stored):
-    assert sorted(path.name for path in stored.folder.iterdir()) == ["features", "record.json", "weights.safetensors"]
+    assert sorted(path.name for path in stored.folder.iterdir()) == ["features", "record.json", "sums.json", "weights.safetensors"]
     tensors, _ = files.read_tensors(stored.folder / "weights.safetensors")
     assert tensors.keys() == stored.model.state_dict().keys() and not stored.model.training
 
@@ -223,7 +224,7 @@ def test_who_waits_for_another_process_loads_its_run(stored, tmp_path, capfd, no
         assert waiting.wait(5)
         reader.join(0.5)
         assert reader.is_alive() and not found
-        files.write_json(folder / "record.json", stored.record)  # the other process finishes
+        shutil.copytree(stored.folder, folder, dirs_exist_ok=True)  # the other process finishes
     reader.join(10)
     assert found[0].record == stored.record
     assert f"{folder.name}: another process is training this run; waiting for it" in capfd.readouterr().err
@@ -254,23 +255,6 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch, stor
         "checkpoint.safetensors"
     ]  # and no debris
     assert load_or_train(stored.config, store=tmp_path).record["metrics"] == stored.record["metrics"]
-
-
-@pytest.mark.parametrize("name, content", [("record.json", "{"), ("record.json", "[]")])
-def test_a_damaged_record_is_named(stored, tmp_path, name, content):
-    (tmp_path / stored.config.name).mkdir()
-    path = tmp_path / stored.config.name / name
-    path.write_text(content)
-    with pytest.raises(InputError, match=f"{path}.*delete it, and it is made again"):
-        load_or_train(stored.config, store=tmp_path)
-
-
-def test_a_damaged_checkpoint_is_named(stored, tmp_path):
-    (tmp_path / stored.config.name).mkdir()
-    path = tmp_path / stored.config.name / "checkpoint.safetensors"
-    path.write_bytes(b"half a file")
-    with pytest.raises(InputError, match=f"cannot read {path}.*delete it"):
-        load_or_train(stored.config, store=tmp_path)
 
 
 def test_unknown_dataset_is_named(tiny, tmp_path):

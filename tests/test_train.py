@@ -1,17 +1,20 @@
 """The training loop: learning rates, exact resume, shared draws, losses that are not finite."""
 
 import dataclasses
+import math
+import re
 import time
 
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
-from penultimate import InputError, files
+from penultimate import InputError, data, files
 from penultimate.data import to_unit
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.noise import NOISES
+from penultimate.runs import Config
 from penultimate.train import OutOfTime, Trainer, learning_rate, stream, train, training_set, views
 
 
@@ -187,37 +190,53 @@ def test_streams_differ_by_seed_use_and_epoch():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_epoch_and_step_and_keeps_the_checkpoint(tiny, digits, tmp_path, monkeypatch, bad, uninterrupted):
-    config, calls, original = tiny(best_on_test=True, batch=64), [], METHODS["proposed"]
+@pytest.mark.parametrize("which", [("margin",), ("noisy", "ce"), ()])
+def test_a_loss_that_is_not_finite_names_step_term_and_batch_and_keeps_the_checkpoint(
+    tiny, digits, tmp_path, monkeypatch, bad, which, uninterrupted
+):
+    config, calls, original, batches = tiny(best_on_test=True, batch=64), [], METHODS["proposed"], []
 
-    def spoil(*given):
-        terms = original(*given)
+    def spoil(model, clean, *given):
+        terms = original(model, clean, *given)
         calls.append(1)
-        return {name: term * (bad if len(calls) == 4 else 1) for name, term in terms.items()}
+        batches.append(clean)
+        return {name: term * (bad if len(calls) == 4 and name in (*which, "total") else 1) for name, term in terms.items()}
 
     with monkeypatch.context() as patched:
         patched.setitem(METHODS, "proposed", spoil)
-        with pytest.raises(FloatingPointError, match=r"the loss is not finite at epoch 2, step 2: lower lr \(0.05\)") as error:
+        with pytest.raises(FloatingPointError, match=r"not finite at epoch 2, step 2, the batch of .*: lower lr \(0.05\)") as error:
             train(config, digits, checkpoint=tmp_path / "c")
+    assert f"the loss ({', '.join(which) or 'total'}) is" in str(error.value)
+    rows = [int(row) for row in re.search(r"images ([\d, ]+), \.\.\. \(64 of them\)", str(error.value))[1].split(", ")]
+    assert torch.equal(to_unit(training_set(config, digits).images[rows]), batches[3][: len(rows)])
     assert "the checkpoint of epoch 1 is kept" in str(error.value) and "\n" not in str(error.value)
     assert all(t.isfinite().all() for t in files.read_tensors(tmp_path / "c")[0].values())
     assert same(state(train(config, digits, checkpoint=tmp_path / "c")), state(uninterrupted[0]))
 
 
-def test_weights_that_are_not_finite_do_not_replace_the_last_good_ones(tiny, digits, tmp_path, monkeypatch):
-    """A finite loss whose gradient is not, in the last step of epoch 2."""
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_gradient_that_is_not_finite_does_not_replace_the_last_good_weights(tiny, digits, tmp_path, monkeypatch, step):
+    """Of a finite loss, in epoch 2."""
     calls, original = [], METHODS["proposed"]
 
     def spoil(*given):
         terms = original(*given)
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == 2 + step:
             terms["total"].register_hook(lambda gradient: gradient * float("nan"))
         return terms
 
     monkeypatch.setitem(METHODS, "proposed", spoil)
-    with pytest.raises(FloatingPointError, match="weights are not finite after epoch 2: lower lr"):
+    with pytest.raises(FloatingPointError, match=f"the gradient is not finite at epoch 2, step {step}, the batch"):
         train(tiny(), digits, checkpoint=tmp_path / "c")
+    assert all(t.isfinite().all() for t in files.read_tensors(tmp_path / "c")[0].values())
+
+
+def test_weights_that_overflow_do_not_replace_the_last_good_ones(tiny, digits, tmp_path, monkeypatch):
+    """A finite gradient that the rate makes too large for float32, in the last step of epoch 2."""
+    monkeypatch.setattr("penultimate.train.learning_rate", lambda config, step, steps: 1e38 if step == 3 else 0.05)
+    with pytest.raises(FloatingPointError, match="weights are not finite after epoch 2: lower lr"):
+        train(tiny(mu=0.0, momentum=0.99, weight_decay=10.0), digits, checkpoint=tmp_path / "c")
     assert all(t.isfinite().all() for t in files.read_tensors(tmp_path / "c")[0].values())
 
 
@@ -234,7 +253,7 @@ def test_a_device_that_is_not_there_is_named(tiny, digits):
 
 
 def test_a_rate_far_too_high_is_an_error(tiny, digits):
-    with pytest.raises(FloatingPointError, match=r"the loss is not finite at epoch \d, step \d: lower lr \(1e\+20\)"):
+    with pytest.raises(FloatingPointError, match=r"the loss \(ce\) is not finite at epoch \d, step \d, .*: lower lr \(1e\+20\)"):
         train(tiny(method="normal", lr=1e20), digits)
 
 
@@ -311,3 +330,17 @@ def test_images_and_weights_are_contiguous_on_the_cpu(tiny, digits):
     config = tiny(pad=1, flip=True)
     assert all(view.is_contiguous() for view in two(config, images_of(digits)))
     assert all(p.is_contiguous() for p in Trainer(config, digits, "cpu").model.parameters())
+
+
+@pytest.mark.slow
+def test_the_papers_network_takes_ten_steps_on_real_images():
+    """Full width, every switch of the authors: ten steps of `proposed` on CIFAR-10 images move all weights and stay finite."""
+    if not (data.CACHE / "cifar10.npz").exists():
+        pytest.skip(f"no cifar10.npz in {data.CACHE}")
+    config = Config(dataset="cifar10", preset="paper", method="proposed", images=80, batch=8, epochs=1, best_on_test=False)
+    trainer = Trainer(config, data.load("cifar10"), "cpu")
+    assert trainer.batches == 10 and sum(p.numel() for p in trainer.model.parameters()) > 11_000_000
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.epoch(0)
+    assert all(not torch.equal(p, old) for p, old in zip(trainer.model.parameters(), before, strict=True))
+    assert {"ce", "compact", "noisy", "margin", "reg"} <= set(trainer.history[0]) and math.isfinite(trainer.history[0]["total"])

@@ -1,10 +1,14 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-vision, splits, pictures, own, data, noise, model, centroids, losses, methods, train, evaluate, geometry, curvature, theory,
-layers, configs, runs, records, jobs, suggest, roads, flatness, explanation, planes, films, lookup, embed, figures,
-figures_curvature, figures_pictures, drawings, widgets, explorers, bench, report, cli, cli_curvature.
+vision, splits, pictures, own, data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature,
+theory, layers, configs, integrity, runs, planes, checks, records, jobs, suggest, roads, ranks, flatness, explanation, accounts, films,
+lookup, grids, experiments, claims, embed, figures, figures_curvature, figures_experiments, figures_pictures, drawings, widgets,
+explorers, bench, reliability, report, cli, cli_curvature, cli_experiments.
 """
+
+import math
+import numbers
 
 
 class InputError(ValueError):
@@ -18,5 +22,17 @@ def one_of(what: str, value, known) -> None:
     Traceback (most recent call last):
     penultimate.InputError: unknown noise 'gauss': choose one of gaussian, uniform
     """
-    if value not in known:
+    if value not in list(known):  # a list: what cannot be hashed is unknown too
         raise InputError(f"unknown {what} {value!r}: choose one of {', '.join(map(str, known))}")
+
+
+def positive(what: str, value: float) -> None:
+    """Raise InputError unless value is a finite number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{what} = {value} must be a finite number above 0")
+
+
+def at_least_one(what: str, value: int) -> None:
+    """Raise InputError unless value is a whole number of at least 1."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{what} = {value}: a whole number of at least 1 is needed")

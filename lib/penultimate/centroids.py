@@ -38,6 +38,7 @@ class CentroidTracker(nn.Module):
     whose gradient momentum would scale by 1 - mu. "momentum": momentum for both. "naive": the batch mean for both.
     A class seen for the first time starts from its batch mean, with its full gradient; absent classes keep theirs.
     In evaluation mode nothing moves and the stored centroid itself is the anchor (a class never seen: its batch mean).
+    The stored centroids stay in at least float32, whatever the model becomes: in half precision small steps would be rounded away.
 
     >>> tracker = CentroidTracker(num_classes=2, dim=1, momentum=0.9)
     >>> for value in (1.0, 2.0):
@@ -52,6 +53,14 @@ class CentroidTracker(nn.Module):
         self.momentum, self.tracking = momentum, tracking
         self.register_buffer("centroids", torch.zeros(num_classes, dim))
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
+
+    def _apply(self, fn, recurse: bool = True) -> "CentroidTracker":
+        """What PyTorch calls for .to(), .half() and their like."""
+        before = self.centroids
+        super()._apply(fn, recurse)
+        if torch.finfo(self.centroids.dtype).bits < 32:
+            self.centroids = before.to(self.centroids.device)
+        return self
 
     def forward(self, features: Tensor, labels: Tensor) -> Centroids:
         """features (N,d), labels (N,) -> Centroids."""

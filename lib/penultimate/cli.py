@@ -2,8 +2,11 @@
 
 import dataclasses
 import inspect
+import os
 import re
+import signal
 import sys
+import threading
 import typing
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +17,8 @@ from . import InputError, data
 from .methods import METHODS
 from .noise import NOISES
 from .runs import PRESETS, Config, grid
+
+MOST_SEEDS = 10_000
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,10 +42,13 @@ def seeds_of(text: str) -> list[int]:
     """
     seeds = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", part)
         if not match:
             raise InputError(f"seeds {text!r}: give a seed, a range 0-4, or a list 0,2,5")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first >= MOST_SEEDS:
+            raise InputError(f"seeds {text!r}: {part.strip()} are more than {MOST_SEEDS:,} seeds; give a shorter range")
+        seeds += range(first, last + 1)
     if not seeds:
         raise InputError(f"seeds {text!r} are empty: a range goes from the smaller to the larger")
     return seeds
@@ -54,7 +62,7 @@ def seconds_of(text: str | None) -> float | None:
     """
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)([smh]?)", text)
     if not match:
         raise InputError(f"budget {text!r}: give a time as 90s, 9m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
@@ -90,7 +98,7 @@ def located(dataset: str) -> str:
     >>> located("digits"), located("set.npz") == str(Path("set.npz").resolve())
     ('digits', True)
     """
-    return str(Path(dataset).resolve()) if dataset.endswith(".npz") or (Path(dataset).is_dir() and data.is_own(dataset)) else dataset
+    return str(Path(dataset).resolve()) if dataset.endswith(".npz") or (os.path.isdir(dataset) and data.is_own(dataset)) else dataset
 
 
 def with_config_fields(command):
@@ -108,7 +116,7 @@ def with_config_fields(command):
     def run(**given):
         fields = {name: given.pop(name) for name in further if given.get(name) is not None or given.pop(name, None)}
         if "milestones" in fields:
-            fields["milestones"] = tuple(int(m) if m == int(m) else m for m in numbers_of("milestones", fields["milestones"]))
+            fields["milestones"] = tuple(int(m) if m % 1 == 0 else m for m in numbers_of("milestones", fields["milestones"]))
         given["dataset"] = located(given["dataset"])
         return command(**given, **fields)
 
@@ -207,8 +215,6 @@ def study(
     Example: python -m penultimate study --dataset cifar10 --preset small --device cuda
     Example: python -m penultimate study --dataset path/to/folder --image-size 48 --no-flip
     """
-    import os
-
     from . import own, report, suggest
     from .jobs import train_all
 
@@ -254,8 +260,16 @@ def report_command(
         typer.echo(f"wrote {out}")
 
 
+def _terminated(number, frame) -> None:
+    """A cluster takes its machine back: stop as at Ctrl-C. (os.write: a print may be what was interrupted.)"""
+    os.write(2, b"terminated: finished runs and epochs are kept; call again to go on\n")
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
-    """Run the command line; what the caller can mend is one line and exit code 1, Ctrl-C is 130."""
+    """Run the command line; what the caller can mend is one line and exit code 1, Ctrl-C is 130, SIGTERM is one line and 143."""
+    if threading.current_thread() is threading.main_thread():  # only the main thread may set a signal
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except (InputError, FloatingPointError) as error:

@@ -22,16 +22,25 @@ def experiments(
     Example: python -m penultimate experiments --names ablation,centroids --seeds 0-4 --jobs 2
     """
     from . import data, experiments, grids
-    from .jobs import train_all
+    from .jobs import RunsFailed, train_all
 
     chosen = grids.DEFAULT if names == "all" else names.split(",")
     wanted = {name: grids.arms(name, seeds_of(seeds), dataset, preset) for name in chosen}
     configs = list(dict.fromkeys(config for arms in wanted.values() for config in arms.values()))
-    runs = {run.config: run for run in train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)}
+    options = dict(device=device, root=data_root, jobs=jobs)
+    failed = {}
+    try:
+        runs = train_all(configs, budget=seconds_of(budget), **options)
+    except RunsFailed as error:  # a result too: some arms are meant to go too far
+        failed = error.reasons
+        typer.echo(f"{error}", err=True)
+        runs = train_all([config for config in configs if config not in failed], budget=0, **options)
+    found = {run.config: run for run in runs}
     for name, arms in wanted.items():
-        finished = {key: runs[config] for key, config in arms.items() if config in runs}
-        if len(finished) == len(arms):
-            written = experiments.collect(name, finished, records or data.CACHE / "experiments", data_root)
-            typer.echo(f"wrote {written} ({len(finished)} runs)")
+        finished = {key: found[config] for key, config in arms.items() if config in found}
+        lost = {key: failed[config] for key, config in arms.items() if config in failed}
+        if len(finished) + len(lost) == len(arms):
+            written = experiments.collect(name, finished, records or data.CACHE / "experiments", data_root, lost)
+            typer.echo(f"wrote {written} ({len(finished)} runs{f', {len(lost)} failed' * bool(lost)})")
         else:
             typer.echo(f"{name}: {len(finished)} of {len(arms)} runs finished; call again to go on")

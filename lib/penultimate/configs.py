@@ -88,6 +88,10 @@ class Config:
     image_size: int = _field("side in pixels that images are resized to; 0 = as they are, 32 for a folder of pictures")
 
     def __post_init__(self):
+        if not isinstance(self.dataset, str) or not self.dataset or "\0" in self.dataset:
+            raise InputError(f"dataset = {self.dataset!r} is not a name or a path")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise InputError(f"seed = {self.seed!r} is not a whole number from 0 to 2^63 - 1")
         if self.preset is None:
             object.__setattr__(self, "preset", "digits" if self.dataset == "digits" else "small")
         one_of("preset", self.preset, PRESETS)
@@ -108,7 +112,7 @@ class Config:
         for what in ("width", "dim", "epochs", "lr", "gamma"):
             if not getattr(self, what) > 0:
                 raise InputError(f"{what} = {getattr(self, what)} must be positive")
-        for what in ("seed", "images", "sigma", "pad", "weight_decay", "stability", "image_size"):
+        for what in ("images", "sigma", "pad", "weight_decay", "stability", "image_size"):
             if not getattr(self, what) >= 0:
                 raise InputError(f"{what} = {getattr(self, what)} must not be negative")
         if not 0 <= self.ce_noisy <= 1:

@@ -5,23 +5,22 @@ both sides, so that ||H_u||_F^2 is smaller by std^4 where std is one number. A m
 is fed is its only space, and both names mean that one. Everything is computed in the images' float32 or float64, never under autocast.
 """
 
+import copy
 import functools
-import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vjp, vmap
 
-from . import InputError, one_of
+from . import InputError, at_least_one, one_of, positive
+from .logit_losses import Loss, cross_entropy
 
-METHODS = ("finite_difference", "hvp", "exact")
+METHODS = ("finite_difference", "hvp", "exact", "piecewise_linear")
 SPACES = ("normalised", "pixel")
+SAME_PRODUCT = 0.01  # relative difference of products with H above which a network is not piecewise linear
 LARGEST_EXACT = 1024  # numbers in an image: beyond it the whole Hessian costs thousands of gradients an image
 NUMBERS_AT_ONCE = 2**18  # in the images of one forward pass
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def _plainly(function):
@@ -35,46 +34,6 @@ def _plainly(function):
     return run
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """CE_i = -log softmax(z_i)_y = log(1 + exp(log sum_{j != y} e^{z_j} - z_y)), (N,C), (N,) -> (N,).
-
-    The second form: its derivatives keep their relative precision where softmax(z)_y rounds to 1.
-
-    >>> cross_entropy(torch.tensor([[math.log(3), 0.0]]), torch.tensor([0])).exp()
-    tensor([1.3333])
-    """
-    return F.softplus(_others(logits, labels).logsumexp(1) - _own(logits, labels))
-
-
-def negative_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """max_{j != y} z_j - z_y, (N,C), (N,) -> (N,): a loss that does not fade as confidence grows; negative where the class is right.
-
-    Of a ReLU network it is piecewise linear: its Hessian is 0 almost everywhere, and what eq. 21 finds of it are kinks.
-
-    >>> negative_margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
-    tensor([-1.])
-    """
-    return _others(logits, labels).amax(1) - _own(logits, labels)
-
-
-def tempered(temperature: float) -> Loss:
-    """CE(z / T): cross-entropy at another confidence, every prediction as it was. Raises InputError unless T > 0.
-
-    >>> tempered(2.0)(torch.tensor([[2 * math.log(3), 0.0]]), torch.tensor([0])).exp()
-    tensor([1.3333])
-    """
-    positive("temperature", temperature)
-    return lambda logits, labels: cross_entropy(logits / temperature, labels)
-
-
-def _own(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.gather(1, labels[:, None])[:, 0]
-
-
-def _others(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.masked_fill(F.one_hot(labels, logits.shape[1]).bool(), -torch.inf)
-
-
 @_plainly
 def input_curvature(
     model: nn.Module, images: Tensor, labels: Tensor, method: str = "finite_difference", probes: int = 20, step: float = 1e-2,
@@ -86,13 +45,16 @@ def input_curvature(
     hvp                mean over K probes of ||H g||^2 (Hutchinson): its expectation is ||H||_F^2, its standard error
                        sqrt(2 tr(H^4) / K); automatic differentiation sees no curvature in the kinks of ReLU, differences do
     exact              sum over the D unit vectors e of ||H e||^2; probes and step play no part
+    piecewise_linear   ||J' L J||_F^2 with J = dz/dx and L = d^2 l / dz^2, C products: all that automatic differentiation sees where
+                       the logits z are piecewise linear in x (ReLU), without sampling and for images of any size
 
     images (N,C,H,W) or (N,D) float, as the model takes them; labels (N,); step h in units of `space` (see the module). K = probes, drawn
     once and shared by all images: an image's value depends on no other image. generator left out: seeded with 0. The unit is
     loss^2 / length^4. Source: arXiv 2405.18499, eq. 21, h = 1e-2 and K = 20 in normalised space.
 
     Raises InputError for a model in training mode, images that are not float, labels that do not fit, probes or step that are not
-    positive, an unknown method or space, and an image of more than LARGEST_EXACT numbers for the exact Hessian.
+    positive, an unknown method or space, an image of more than LARGEST_EXACT numbers for the exact Hessian, and for
+    piecewise_linear a network that is not.
 
     >>> class Quadratic(nn.Module):  # CE of logits (0, z) and label 1 is log(1 + e^-z); its second derivative at z = 0 is 1/4
     ...     def forward(self, x): return torch.stack([torch.zeros(len(x)), 2 * x.flatten(1).sum(1)], 1)
@@ -102,9 +64,11 @@ def input_curvature(
     """
     one_of("method", method, METHODS)
     positive("step", step)
-    if not isinstance(probes, int) or probes < 1:
-        raise InputError(f"probes = {probes}: a whole number of at least 1 is needed, 20 are usual")
+    at_least_one("probes", probes)
     check(model, images, labels)
+    if method == "piecewise_linear":
+        _check_piecewise_linear(model, images[:1], labels[:1], loss)
+        return torch.cat([_through_logits(model, x, y, loss, _scale(model, images, space)) for x, y in _parts(images, labels)])
     directions = _unit_vectors(images) if method == "exact" else draw_probes(images, probes, generator)
     difference = step if method == "finite_difference" else None
     squared = torch.cat([
@@ -145,7 +109,7 @@ def top_eigenvalue(
     >>> top_eigenvalue(Linear().eval(), torch.zeros(1, 1, 1, 2), torch.tensor([1]))
     tensor([5.])
     """
-    positive("iterations", iterations)
+    at_least_one("iterations", iterations)
     check(model, images, labels)
     start, found = draw_probes(images, 1, generator), []
     for h, _ in _operators(model, images, labels, space, loss):
@@ -163,6 +127,36 @@ def gradient(model: nn.Module, images: Tensor, labels: Tensor, space: str = "nor
     check(model, images, labels)
     scale = _scale(model, images, space)
     return torch.cat([scale * _gradient(model, y, loss)(x) for x, y in _parts(images, labels)])
+
+
+def _logit_parts(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """J = dz/dx (N,C,D) and L = d^2 l / dz^2 (N,C,C), float64: J' L J is H where no logit is curved itself.
+
+    L is taken in float64: where a wrong class is nearly sure, p (1 - p) of it is lost in float32.
+    """
+    logits, pull = vjp(model, images)
+    _, pull_slope = vjp(grad(lambda z: loss(z, labels).sum()), logits.double())
+    rows = lambda back, like: torch.stack([back(e.expand_as(like))[0].flatten(1) for e in torch.eye(like.shape[1]).to(like)], 1)  # noqa: E731
+    return rows(pull, logits).double(), rows(pull_slope, logits.double())
+
+
+def _through_logits(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, scale: Tensor) -> Tensor:
+    """||J' L J||_F^2 = tr((L J J')^2)."""
+    j, curved = _logit_parts(model, images, labels, loss)
+    j = (j.unflatten(2, images.shape[1:]) * scale).flatten(2)
+    seen = curved @ j @ j.transpose(1, 2)
+    return (seen * seen.transpose(1, 2)).sum((1, 2)).to(images)
+
+
+def _check_piecewise_linear(model: nn.Module, image: Tensor, label: Tensor, loss: Loss) -> None:
+    """On one image and one product with H, in float64, where rounding cannot be taken for curvature."""
+    model, image = copy.deepcopy(model).double(), image.double()
+    j, curved = _logit_parts(model, image, label, loss)
+    v = draw_probes(image, 1)
+    (h, _), *_ = _operators(model, image, label, "pixel", loss)
+    whole, through = h(v).flatten().double(), (j.transpose(1, 2) @ (curved @ (j @ v.flatten(1).double()[..., None])))[..., 0].flatten()
+    if torch.linalg.vector_norm(whole - through) > SAME_PRODUCT * torch.linalg.vector_norm(whole):
+        raise InputError("the logits are not piecewise linear in the image (softplus, tanh?): take method='hvp'")
 
 
 def draw_probes(images: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -216,12 +210,6 @@ def _scale(model: nn.Module, images: Tensor, space: str) -> Tensor:
     one_of("space", space, SPACES)
     std = getattr(model, "std", None)
     return std.to(images) if space == "normalised" and isinstance(std, Tensor) else torch.ones((), dtype=images.dtype, device=images.device)
-
-
-def positive(what: str, value: float) -> None:
-    """Raise InputError unless value is a finite number above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{what} = {value} must be a finite number above 0")
 
 
 def check(model: nn.Module, images: Tensor, labels: Tensor) -> None:

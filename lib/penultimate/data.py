@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 import zipfile
-import zlib
 from http.client import HTTPException
 from pathlib import Path
 
@@ -23,6 +22,8 @@ CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache").res
 SPLIT_SEED = 0
 VALIDATION_SHARE = 0.1
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BOMB_BYTES, BOMB_RATIO = 4 * 2**30, 100  # an archive that is larger unpacked and so much larger than packed is refused
+MOST_CHANNELS = 16
 KERAS_LAYOUT = "x_train and x_test uint8 (N,H,W) or (N,H,W,C), y_train and y_test integers (N,)"
 
 
@@ -45,7 +46,7 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
         return _resized(READERS[name](root), side)
     if name.endswith(".npz"):
         return _resized(_npz(Path(name), Path(name).stem), side)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return own.read(name, CACHE, side or own.SIDE, kept.get("skip_bad", False) if skip_bad is None else skip_bad)
     raise InputError(
         f"unknown dataset {name!r}: choose one of {', '.join(READERS)}, or the path of an .npz file with {KERAS_LAYOUT}, or of {LAYOUT}"
@@ -72,19 +73,19 @@ def _resized(splits: Splits, side: int) -> Splits:
     return dataclasses.replace(splits, **parts, provenance=f"{splits.provenance}, resized to {side}x{side}")
 
 
-def _split(name, train: Split, test: Split, classes, provenance) -> Splits:
+def _split(name, train: Split, test: Split, classes, provenance, path: Path | None = None) -> Splits:
     from sklearn.model_selection import train_test_split
 
     for part, split in (("train", train), ("test", test)):
         if not len(split):
-            raise InputError(f"{name}: the {part} split has no images")
+            raise InputError(f"{path or name}: the {part} split has no images")
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= len(classes):
-            raise InputError(f"{name}: {part} labels run from {low} to {high}, expected 0 to {len(classes) - 1}")
+            raise InputError(f"{path or name}: {part} labels run from {low} to {high}, expected 0 to {len(classes) - 1}")
     fewest, held = int(torch.bincount(train.labels, minlength=len(classes)).min()), math.ceil(VALIDATION_SHARE * len(train))
     if fewest < 2 or held < len(classes):
         raise InputError(
-            f"{name}: {len(train)} training images of {len(classes)} classes, {fewest} in the smallest, leave none for validation: "
+            f"{path or name}: {len(train)} training images of {len(classes)} classes, {fewest} in the smallest, leave none for validation: "
             f"give at least 2 for each class and {len(classes) * round(1 / VALIDATION_SHARE)} in all"
         )
     kept, held_out = train_test_split(np.arange(len(train)), test_size=VALIDATION_SHARE, stratify=train.labels, random_state=SPLIT_SEED)
@@ -140,17 +141,30 @@ def _torchvision_datasets():
     return vision.imported("torchvision.datasets")
 
 
-def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Splits:
-    """An npz file in Keras layout; boolean exact_train and exact_test mark images that are not rebuilt copies."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist: expected an .npz file with {KERAS_LAYOUT}")
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, each verified by its checksum; nothing pickled is read."""
     try:
-        with zipfile.ZipFile(path):  # np.load would also take a bare array
-            pass
+        with zipfile.ZipFile(path) as archive:  # np.load would also take a bare array
+            expanded = sum(entry.file_size for entry in archive.infolist())
+            if expanded > BOMB_BYTES and expanded > BOMB_RATIO * path.stat().st_size:
+                raise ValueError(f"it would expand to {expanded / 2**30:.0f} GiB, more than {BOMB_RATIO} times its size")
+            if damaged := archive.testzip():  # np.load stops at the end of an array: a changed shape would go unseen
+                raise ValueError(f"the checksum of {damaged} is wrong")
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is damaged or not an .npz file ({error}): write it again with {KERAS_LAYOUT}") from error
+        if others := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{others[0]} is no array")
+        return arrays
+    except Exception as error:  # zip, zlib and NumPy's header parser raise many kinds over odd bytes
+        told = " ".join(f"{error}".split())[:200] or type(error).__name__
+        raise InputError(f"{path} is damaged or not an .npz file ({told}): write it again with {KERAS_LAYOUT}") from error
+
+
+def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Splits:
+    """An npz file in Keras layout; boolean exact_train and exact_test mark images that are not rebuilt copies."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: expected an .npz file with {KERAS_LAYOUT}")
+    arrays = _arrays(path)
     halves = []
     for part in ("train", "test"):
         try:
@@ -159,6 +173,8 @@ def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split
             raise InputError(f"{path} has no {error}: expected {KERAS_LAYOUT}") from error
         if images.dtype != np.uint8 or images.ndim not in (3, 4) or not np.issubdtype(labels.dtype, np.integer):
             raise InputError(f"{path}: x_{part} is {images.dtype} {images.shape}, y_{part} is {labels.dtype}; expected {KERAS_LAYOUT}")
+        if 0 in images.shape[1:] or images.ndim == 4 and images.shape[3] > MOST_CHANNELS:
+            raise InputError(f"{path}: images of x_{part} are {images.shape[1:]}; expected {KERAS_LAYOUT}, C at most {MOST_CHANNELS}")
         if labels.size != len(images):
             raise InputError(f"{path}: {len(images)} images in x_{part} but {labels.size} labels in y_{part}")
         if not len(images):
@@ -172,12 +188,15 @@ def _npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split
         raise InputError(
             f"{path}: train images are {tuple(train.images.shape[1:])}, test images {tuple(test.images.shape[1:])}; make them the same size"
         )
-    classes = classes or tuple(str(c) for c in range(int(train.labels.max()) + 1))
+    low, high = int(train.labels.min()), int(train.labels.max())
+    if low == high or high >= len(train):
+        raise InputError(f"{path}: y_train runs from {low} to {high}; expected classes 0, 1, ... with at least 2 images each")
+    classes = classes or tuple(str(c) for c in range(high + 1))
     exact = ", ".join(
         f"{int(half.exact.sum()):,} of {len(half):,} {part} images" for half, part in zip(halves, ("train", "test"), strict=True)
     )
     rebuilt = not (train.exact.all() and test.exact.all())
-    return _split(name, train, test, classes, f"{path.name}; byte-exact: {exact}, the others re-encoded" if rebuilt else path.name)
+    return _split(name, train, test, classes, f"{path.name}; byte-exact: {exact}, the others re-encoded" if rebuilt else path.name, path)
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -8,12 +8,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from . import InputError
-from .figures import STYLE, TEMPLATE, WIDTH, blank
+from .figures import COLOURS, STYLE, TEMPLATE, WIDTH, blank
 from .films import scenes as scenes_of
 from .planes import Scene, boundary
 
-# Okabe and Ito's colours with a brown and a grey; every class has a marker of its own as well.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C510A", "#000000", "#B8A800", "#888888")
 MARKERS = (
     "circle", "square", "diamond", "cross", "star", "triangle-up", "triangle-down", "hexagon", "pentagon", "x",
 )  # fmt: skip

@@ -19,10 +19,8 @@ def embedding(run: Run, seen: Lookup, neighbors: int = 15) -> np.ndarray:
         run.folder / "lookup" / "umap.safetensors",
         {"features": files.digest(torch.from_numpy(seen.features)), "neighbors": str(neighbors)},
     )
-    if path.exists():
-        tensors, metadata = files.read_tensors(path)
-        if metadata == named:
-            return tensors["positions"].numpy()
+    if kept := files.kept(path, named, {"positions": (*seen.features.shape[:2], 2)}):
+        return kept["positions"].numpy()
     from tqdm.auto import tqdm
 
     print(f"{run.config.method}: making a UMAP of {seen.features.shape[1]} images at {len(seen.features)} levels", flush=True)
@@ -32,5 +30,5 @@ def embedding(run: Run, seen: Lookup, neighbors: int = 15) -> np.ndarray:
     fitted = umap.UMAP(n_neighbors=min(neighbors, len(clean) - 1), min_dist=0.2, random_state=0, n_jobs=1).fit(clean)
     steps = tqdm(seen.features[1:].astype(np.float32), desc="UMAP of noisy features", unit="level", leave=False, disable=no_bars())
     positions = np.stack([fitted.embedding_, *(fitted.transform(noisy) for noisy in steps)])
-    files.write_tensors(path, {"positions": torch.from_numpy(positions.astype(np.float32))}, named)
+    files.keep(path, {"positions": torch.from_numpy(positions.astype(np.float32))}, named)
     return positions

@@ -1,6 +1,8 @@
 """Accuracy under perturbations, the same draws for every model, and the intervals that belong to it."""
 
 import base64
+import math
+import numbers
 
 import numpy as np
 import pandas as pd
@@ -21,8 +23,8 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
     images uint8 or in [0,1], (N,C,H,W), on the model's device; levels in the perturbation's units, 0 = untouched.
     Draw k uses the same random numbers for every model on the same kind of device and, scaled, at every level: compare paired.
     """
-    if draws < 1 or not len(levels):
-        raise InputError(f"{draws} draws at {len(levels)} levels: a sweep needs at least one of each")
+    if not isinstance(draws, numbers.Integral) or draws < 1 or not len(levels):
+        raise InputError(f"{draws!r} draws at {len(levels)} levels: a sweep needs at least one of each")
     pixels = to_unit(images) if images.dtype == torch.uint8 else images
     check(perturbation, pixels)
     if len(pixels) != len(labels):
@@ -82,9 +84,11 @@ def pack(correct: np.ndarray) -> dict:
 
 
 def unpack(packed: dict) -> np.ndarray:
-    """The inverse of `pack`."""
-    bits = np.frombuffer(base64.b64decode(packed["bits"]), np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(packed["shape"]))).astype(bool).reshape(packed["shape"])
+    """The inverse of `pack`; InputError where the bits are not as many as the shape says."""
+    bits, size = np.frombuffer(base64.b64decode(packed["bits"], validate=True), np.uint8), math.prod(packed["shape"])
+    if min(packed["shape"]) < 0 or len(bits) != -(-size // 8):
+        raise InputError(f"{len(bits)} bytes of bits do not fill the shape {packed['shape']}: expected {-(-size // 8)}")
+    return np.unpackbits(bits, count=size).astype(bool).reshape(packed["shape"])
 
 
 def seed_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:

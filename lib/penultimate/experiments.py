@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from . import InputError, data, files, geometry, losses
+from . import InputError, checks, data, files, geometry, losses
 from .centroids import class_means
 from .evaluate import seed_interval
 from .films import complete, terms
 from .jobs import NARROW, no_bars, one_thread
 from .model import penultimate_features
-from .records import COMMITTED, cell
+from .records import COMMITTED, cell, pipes
 from .runs import Config, Run
 from .train import KEPT_IMAGES, Trainer, kept_epochs
 
@@ -55,8 +56,11 @@ def along(run: Run, root=None) -> dict[str, list[float]]:
     return {name: [one[name] for one in rows] for name in rows[0]}
 
 
-def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, root=None) -> Path:
-    """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path."""
+def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, root=None, failed=None) -> Path:
+    """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path.
+
+    failed: (arm, seed) -> why that run has no result, kept in the record.
+    """
     rows = [row(arm, run) for (arm, _), run in runs.items()]
     for one, run in zip(rows, tqdm(runs.values(), desc=experiment, unit="run", disable=no_bars()), strict=True):
         if experiment in ALONG:
@@ -68,6 +72,7 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
     path = folder / f"{data.short(first.config.dataset)}-{first.config.preset}" / f"{experiment}.json"
     sigma = Config(dataset=first.config.dataset, preset=first.config.preset).sigma
     content = {"experiment": experiment, "sigma": sigma, "data": first.record["data"]}
+    content |= {"failed": [{"arm": arm, "seed": seed, "reason": reason} for (arm, seed), reason in (failed or {}).items()]}
     files.write_json(path, content | {"environments": [json.loads(one) for one in sorted(environments)], "rows": rows})
     return path
 
@@ -77,7 +82,7 @@ def read(experiment: str, dataset: str = "digits", preset: str = "digits", folde
     path = (folder or COMMITTED / "experiments") / f"{data.short(dataset)}-{preset}" / f"{experiment}.json"
     if not path.exists():
         raise InputError(f"{path} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
-    found = files.read_json(path)
+    found = checks.read(path, table, "record of an experiment")
     named = [(one["arm"], one["seed"]) for one in found["rows"]]
     if len(set(named)) < len(named):
         raise InputError(f"{path} holds an arm and seed twice: delete it and make it again")
@@ -145,10 +150,22 @@ def caption(found: dict) -> str:
     """What stands beside every number: data, n, hardware."""
     seeds = {one["seed"] for one in found["rows"]}
     images, machines = found["data"]["images"], {f"{e['device']}, torch {e['torch']}" for e in found["environments"]}
+    lost = Counter(one["arm"] for one in found["failed"])
+    without = (
+        "; without a result, as the loss was not finite: " + ", ".join(f"{arm} ({n} seeds)" for arm, n in lost.items()) if lost else ""
+    )
     return (
         f"{images['train']:,} training, {images['validation']:,} validation, {images['test']:,} test images; noise {found['sigma']:g} "
         f"({255 * found['sigma']:g}/255); last epoch; n = {len(seeds)} seeds, 95 % t intervals over seeds; {'; '.join(sorted(machines))}"
+        f"{without}"
     )
+
+
+def markdown() -> str:
+    """README's account of the ablation on digits."""
+    found = read("ablation")
+    shown = summary(table(found), ["clean", "noisy", "radius", "margin", "ratio"]).rename(columns={"noisy": f"noise {found['sigma']:g}"})
+    return f"{pipes(shown)}\n\n*digits, {caption(found)}.*"
 
 
 def _trace(run: Run, root) -> dict[str, list[float]]:

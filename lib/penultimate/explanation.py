@@ -1,63 +1,108 @@
 """What the curvature records say of the paper's explanation, by rules that stand here before the results they judge.
 
 flatter     A network is flatter than its rival where the 95 % interval of `decades` lies above 0: the median over images of
-            log10(rival's curvature / its own), mean over seeds (with one seed: bootstrapped over images).
+            log10(rival's curvature / its own), mean over seeds (with one seed: bootstrapped over images). "At matched confidence"
+            is said only where eq. 21, which counts kinks, and ‖H‖², which has none, agree.
 agrees      A measure agrees with another where the 95 % interval of the median ratio over images lies within 0.8 to 1.25.
 predicts    Curvature predicts robustness where the 95 % interval of Spearman's rho between it and the number of noisy views that are
-            classified correctly lies below 0; beyond the margin where this holds for the partial rho given m / ||grad m||.
+            classified correctly lies below 0; beyond the margin where this holds for both partial rhos, given the distance to the
+            boundary m / ‖∇m‖ and given the logit margin m.
+theorem     A link of theorem 6.1 holds where the 95 % interval of its room lies above 0: the median over images of
+            log10(right side / left side), mean over seeds.
 """
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from . import InputError, files
+from . import InputError, checks
 from .evaluate import seed_interval
 from .flatness import RECORDS
 from .methods import METHODS
 from .own import short
-from .records import pipes, verdict
+from .ranks import bootstrap, correlations, partial, resampled
+from .records import verdict
 
 # What is compared, by the name that tables show: from the numbers of a record's images and its network.
 QUANTITIES = {
     "eq. 21": lambda images, network: images["kappa"],
-    "||H||², autodiff": lambda images, network: images["frobenius"],
+    "‖H‖²": lambda images, network: images["frobenius"],
     "eq. 21, matched confidence": lambda images, network: images["kappa_matched"],
-    "eq. 21, logit margin": lambda images, network: images["kappa_margin"],
-    "eq. 21, logit margin / slope²": lambda images, network: images["kappa_margin"] / images["slope"] ** 2,
+    "‖H‖², matched confidence": lambda images, network: images["frobenius_matched"],
+    "‖H‖² of log-odds, twin": lambda images, network: images["odds"],
+    "‖H‖² of log-odds / slope², twin": lambda images, network: images["odds"] / images["odds_slope"] ** 2,
     "w_max² η": lambda images, network: network["w_max"] ** 2 * images["eta"],
 }
 AGREEMENT = (0.8, 1.25)  # ratios that count as the same
 SECOND_ORDER = (0.5, 2.0)  # E[S^2] over its second-order value, median over images: outside, the picture has ended
-RESAMPLES = 1000
 SMALLEST = 1e-30  # below any curvature that float32 can tell from none: keeps logarithms finite
+LINKS = ("rho", "rho of distance", "rho of margin", "given distance", "given margin")  # the keys of `links`
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
     """One row per run: method, noise (trained with), seed, images (name -> array (N,)), network, record.
 
-    folder: of `<dataset>-<preset>/<name>.json`, left out: the committed curvature records. Raises InputError where there are none.
+    folder: of `<dataset>-<preset>/<name>.json`, left out: the committed curvature records. Raises InputError where there are none,
+    and where two are of one method, noise and seed: which of them counts?
     """
     root = (Path(folder) if folder else RECORDS) / f"{short(dataset)}-{preset}"
-    found = [files.read_json(path) for path in sorted(root.glob("*.json"))]
+    found = [checks.read(path, checks.curvature_record, "curvature record") for path in sorted(root.glob("*.json"))]
     if not found:
         raise InputError(f"no curvature records of {dataset} with preset {preset}: make them with python -m penultimate curvature")
-    rows = [
+    rows = pd.DataFrame([
         dict(
             method=r["config"]["method"], noise=r["config"]["noise"], seed=r["config"]["seed"], network=r["network"], record=r,
             images={name: np.array(values, dtype=float) for name, values in r["images"].items()},
         )
         for r in found
-    ]  # fmt: skip
+    ])  # fmt: skip
+    for (method, noise, seed), same in rows.groupby(["method", "noise", "seed"]):
+        if len(same) > 1:
+            names = ", ".join(r["name"] for r in same.record)
+            raise InputError(f"{len(same)} curvature records of {method} with {noise} noise, seed {seed} ({names}): keep one in the folder")
     order = lambda column: column.map(list(METHODS).index) if column.name == "method" else column  # noqa: E731
-    return pd.DataFrame(rows).sort_values(["noise", "method", "seed"], key=order).reset_index(drop=True)
+    return rows.sort_values(["noise", "method", "seed"], key=order).reset_index(drop=True)
+
+
+def sets(folder: str | Path | None = None, noise: str = "gaussian") -> dict[tuple[str, str], pd.DataFrame]:
+    """(data set, preset) -> its rows of `read` with this noise, for the two studied sets and as far as the folder has them."""
+    root = Path(folder) if folder else RECORDS
+    present = [pair for pair in (("digits", "digits"), ("cifar10", "small")) if any((root / "-".join(pair)).glob("*.json"))]
+    found = {pair: read(folder, *pair) for pair in present}
+    return {pair: rows[rows.noise == noise] for pair, rows in found.items() if (rows.noise == noise).any()}
+
+
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that every method has."""
+    return rows[rows.seed.map(rows.groupby("seed").method.nunique() == rows.method.nunique())]
 
 
 def quantity(row, name: str) -> np.ndarray:
     """A quantity of QUANTITIES of one row of `read`, per image (N,)."""
     return QUANTITIES[name](row.images, row.network)
+
+
+def quantities(rows: pd.DataFrame) -> list[str]:
+    """Those of QUANTITIES that every row's record has; the twin's are not measured on large images."""
+
+    def has(row, name: str) -> bool:
+        try:
+            return quantity(row, name) is not None
+        except KeyError:
+            return False
+
+    return [name for name in QUANTITIES if all(has(row, name) for row in rows.itertuples())]
+
+
+def robustness(row) -> np.ndarray:
+    """The share of an image's noisy views that are classified correctly, (N,)."""
+    return row.images["correct"] / row.record["settings"]["draws"]
+
+
+def distance(row) -> np.ndarray:
+    """m / ‖∇m‖ of each image: signed distance to the decision boundary in normalised space, to first order."""
+    return row.images["margin"] / row.images["slope"]
 
 
 def decades(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -69,6 +114,13 @@ def decades(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.log10(np.maximum(rival, SMALLEST)) - np.log10(np.maximum(own, SMALLEST))
 
 
+def medians(samples: list[np.ndarray]) -> dict:
+    """Median over images, one sample a seed: mean over seeds, low, high (t over seeds; one seed: bootstrap over images), n (seeds)."""
+    values = [float(np.median(sample)) for sample in samples]
+    mean, low, high = seed_interval(values) if len(values) > 1 else (values[0], *bootstrap(np.median, samples[0]))
+    return dict(mean=mean, low=low, high=high, n=len(values))
+
+
 def flatter(rivals: pd.DataFrame, own: pd.DataFrame, name: str) -> dict:
     """Decades by which `own` is flatter than its rivals, paired by seed and image, with the verdict of this module's rule.
 
@@ -77,125 +129,119 @@ def flatter(rivals: pd.DataFrame, own: pd.DataFrame, name: str) -> dict:
     pairs = rivals.merge(own, on="seed", suffixes=("_rival", ""))
     if not len(pairs):
         raise InputError("no seed was measured for both networks: measure the same seeds")
-    medians, last = [], None
-    for pair in pairs.itertuples():
-        last = decades(QUANTITIES[name](pair.images_rival, pair.network_rival), QUANTITIES[name](pair.images, pair.network))
-        medians.append(float(np.median(last)))
-    mean, low, high = seed_interval(medians) if len(medians) > 1 else (medians[0], *bootstrap(np.median, last))
-    return dict(mean=mean, low=low, high=high, n=len(medians), verdict=verdict(low, high))
+    value = QUANTITIES[name]
+    found = medians(
+        [decades(value(pair.images_rival, pair.network_rival), value(pair.images, pair.network)) for pair in pairs.itertuples()]
+    )
+    return found | dict(verdict=verdict(found["low"], found["high"]))
 
 
-def agrees(ratio: np.ndarray) -> dict:
-    """Whether a ratio per image counts as 1: median, low, high (bootstrapped over images) and the verdict of this module's rule.
+def flatter_than_each(rows: pd.DataFrame, method: str = "proposed") -> pd.DataFrame:
+    """`flatter` for a method and each other one, in every quantity that there is: panel (the quantity), row (the rival), ..."""
+    own, rivals = rows[rows.method == method], rows[rows.method != method].groupby("method", sort=False)
+    return pd.DataFrame([dict(panel=name, row=m, **flatter(rival, own, name)) for name in quantities(rows) for m, rival in rivals])
 
-    >>> agrees(np.linspace(0.9, 1.1, 50))["verdict"], agrees(np.linspace(3, 5, 50))["verdict"]
+
+def agrees(ratios: list[np.ndarray]) -> dict:
+    """Whether a ratio per image, one sample a seed, counts as 1: ratio, low, high (from `medians` of its log10), n, verdict.
+
+    >>> agrees([np.linspace(0.9, 1.1, 50)])["verdict"], agrees([np.linspace(3, 5, 50)] * 2)["verdict"]
     ('holds', 'does not hold')
     """
-    low, high = bootstrap(np.median, ratio)
+    found = medians([np.log10(np.maximum(ratio, SMALLEST)) for ratio in ratios])
+    ratio, low, high = (10 ** found[key] for key in ("mean", "low", "high"))
     inside, outside = AGREEMENT[0] < low and high < AGREEMENT[1], high < AGREEMENT[0] or low > AGREEMENT[1]
-    found = "holds" if inside else "does not hold" if outside else "undecided"
-    return dict(median=float(np.median(ratio)), low=low, high=high, n=len(ratio), verdict=found)
+    said = "holds" if inside else "does not hold" if outside else "undecided"
+    return dict(ratio=ratio, low=low, high=high, n=found["n"], verdict=said)
 
 
-def bootstrap(statistic, *samples: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval over images, which are resampled together in all samples."""
-    found = stats.bootstrap(
-        samples, statistic, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def rho(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation."""
-    return float(stats.spearmanr(a, b).statistic)
-
-
-def partial_rho(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
-    """Spearman's rho of a and b at a fixed rank of `given`: (r_ab - r_ac r_bc) / sqrt((1 - r_ac^2) (1 - r_bc^2)).
-
-    >>> c = np.arange(100.0)
-    >>> wave = np.resize([1.0, -1.0], 100)
-    >>> round(partial_rho(c + 5 * wave, c - 5 * wave, c), 2)
-    -0.98
-    """
-    r = stats.spearmanr(np.stack([a, b, given], 1)).statistic
-    return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))
-
-
-def distance(row) -> np.ndarray:
-    """m / ||grad m|| of each image: signed distance to the decision boundary in normalised space, to first order."""
-    return row.images["margin"] / row.images["slope"]
+def kinks(rows: pd.DataFrame) -> pd.DataFrame:
+    """By method, eq. 21 over ‖H‖² on the same ReLU networks, at their own and at matched confidence: `agrees` of the ratio."""
+    pairs = {"own confidence": ("kappa", "frobenius"), "matched confidence": ("kappa_matched", "frobenius_matched")}
+    return pd.DataFrame([
+        dict(confidence=at, method=method, **agrees([row.images[a] / np.maximum(row.images[b], SMALLEST) for row in own.itertuples()]))
+        for at, (a, b) in pairs.items() for method, own in rows.groupby("method", sort=False)
+    ])  # fmt: skip
 
 
 def links(rows: pd.DataFrame, name: str) -> dict[str, dict]:
-    """How curvature goes with robustness over a method's runs: rho, that of the distance to the boundary, and the partial one.
+    """How curvature goes with robustness over a method's runs, by LINKS: rho of the curvature, of the distance to the boundary, of the
+    logit margin; and the curvature's partial rho given either.
 
-    Each: mean over seeds, low, high (t over seeds; one seed: bootstrap), n, and for the two of the rule its verdict.
+    Each: mean over seeds, low, high (t over seeds; one seed: over images), n, by_seed (value, low, high: over resampled images), and
+    for the three of the rule its verdict.
     """
-    statistics = {
-        "rho": lambda row: (rho, quantity(row, name), row.images["correct"]),
-        "rho of distance": lambda row: (rho, distance(row), row.images["correct"]),
-        "partial rho": lambda row: (partial_rho, quantity(row, name), row.images["correct"], distance(row)),
-    }
+    by_seed = {key: [] for key in LINKS}
+    for row in rows.itertuples():
+        columns = np.stack([quantity(row, name), robustness(row), distance(row), row.images["margin"]])
+        whole, drawn = correlations(columns), correlations(resampled(columns))
+        for key, pick in zip(LINKS, (_pair(0), _pair(2), _pair(3), _given(2), _given(3)), strict=True):
+            by_seed[key].append((float(pick(whole)), *map(float, np.quantile(pick(drawn), (0.025, 0.975)))))
     found = {}
-    for key, choose in statistics.items():
-        chosen = [choose(row) for row in rows.itertuples()]
-        values = [statistic(*samples) for statistic, *samples in chosen]
-        mean, low, high = seed_interval(values) if len(values) > 1 else (values[0], *bootstrap(*chosen[0]))
-        found[key] = dict(mean=mean, low=low, high=high, n=len(values), verdict=verdict(-high, -low))
-    found["rho of distance"].pop("verdict")
+    for key, seeds in by_seed.items():
+        mean, low, high = seed_interval([value for value, *_ in seeds]) if len(seeds) > 1 else seeds[0]
+        judged = {} if " of " in key else dict(verdict=verdict(-high, -low))
+        found[key] = dict(mean=mean, low=low, high=high, n=len(seeds), by_seed=seeds) | judged
     return found
 
 
-def ten_bins(curvature: np.ndarray, correct: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The authors' measure: Pearson's r between 1..10 and the mean curvature of the images with that many correct views.
+def _pair(column: int):
+    return lambda r: r[..., column, 1]
 
-    -> r, the bins that hold images, their mean curvature. Images that are never correct are left out, as theirs are.
 
-    >>> r, bins, means = ten_bins(np.array([9.0, 3.0, 2.0, 1.0]), np.array([0, 1, 5, 10]))
-    >>> round(r, 2), bins.tolist(), means.tolist()
-    (-1.0, [1, 5, 10], [3.0, 2.0, 1.0])
+def _given(column: int):
+    return lambda r: partial(r, 0, 1, given=column)
+
+
+def theorem(rows: pd.DataFrame) -> pd.DataFrame:
+    """The room in theorem 6.1's links on the softplus twins, by method: part, method, mean (decades), low, high, n, share, verdict.
+
+    share: of images on which the link is kept; link 1's middle is an average over draws, so that it may miss by chance.
     """
-    bins = np.unique(correct[correct > 0]).astype(int)
-    means = np.array([curvature[correct == n].mean() for n in bins])
-    return (float(stats.pearsonr(bins, means).statistic) if len(bins) > 2 else float("nan")), bins, means
+    parts = []
+    for method, own in rows.groupby("method", sort=False):
+        for part, sides in _chain(own).items():
+            found = medians([decades(right, left) for left, right in sides])
+            share = float(np.mean([np.mean(left <= right) for left, right in sides]))
+            parts.append(dict(part=part, method=method, **found, share=share, verdict=verdict(found["low"], found["high"])))
+    return pd.DataFrame(parts)
 
 
-def shown(found: dict) -> str:
-    """An estimate for a table, with its interval and, where a rule judges it, its verdict.
+def _chain(rows: pd.DataFrame) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """(left, right) of each link, a pair for each seed."""
+    settings = rows.record.iloc[0]["settings"]
+    small, trained = settings["chain_sigma"], settings["eta_sigma"]
+    bound = lambda row, sigma, eta: 8 / sigma**4 * row.network["w_max"] ** 2 * row.images[eta]  # noqa: E731
+    sides = {f"link 1 at σ = {small:g}": [], f"link 2 at σ = {small:g}": [], f"both at the noise trained with, σ = {trained:g}": []}
+    for row in rows.itertuples():
+        left, middle = row.images["chain_left"], row.images["chain_middle"]
+        right = bound(row, small, "chain_eta"), bound(row, trained, "chain_eta_trained")
+        for pairs, pair in zip(sides.values(), ((left, middle), (middle, right[0]), (left, right[1])), strict=True):
+            pairs.append(pair)
+    return sides
 
-    >>> shown(dict(mean=0.5123, low=0.41, high=0.62, n=5, verdict="holds"))
-    '+0.51 [+0.41, +0.62] holds'
+
+def claims(folder: str | Path | None = None) -> pd.DataFrame:
+    """The findings on the paper's explanation, one a row: claim, dataset, against (the rival, or the method itself), measure, mean, low,
+    high, n (seeds), verdict. From the committed records, or those of a folder.
+
+    flatter: decades by which `proposed` is flatter than its rival. theorem 6.1: room in decades, on digits. predicts robustness: rho
+    of eq. 21 and of ‖H‖² with it, plain and partial.
     """
-    return f"{found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] {found.get('verdict', '')}".strip()
-
-
-def markdown(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> str:
-    """README's account: decades by which `proposed` is flatter than each rival, the seeds that every method has, and the caption."""
-    rows = read(folder, dataset, preset).query("noise == 'gaussian'")
-    complete = rows.groupby("seed").method.nunique() == rows.method.nunique()
-    rows = rows[rows.seed.map(complete)]
-    named = ("eq. 21", "eq. 21, matched confidence", "eq. 21, logit margin")
-    own, by_method = rows[rows.method == "proposed"], rows.groupby("method", sort=False)
-    cells = {m: [shown(flatter(rival, own, name)) for name in named] for m, rival in by_method if m != "proposed"}
-    table = pipes(pd.DataFrame.from_dict(cells, orient="index", columns=list(named)))
-    return f"Decades by which `proposed` is flatter than\n\n{table}\n\n*{caption(rows)}*"
-
-
-def caption(rows: pd.DataFrame) -> str:
-    """What stands beside every number: data, n, space, noise, hardware."""
-    first = rows.record.iloc[0]
-    settings, seeds = first["settings"], rows.groupby("method").seed.nunique()
-    machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))
-    over = {True: "t intervals over seeds", False: "bootstrap intervals over images"}
-    interval = " or, where n = 1, ".join(over[several] for several in sorted(set(seeds > 1), reverse=True))
-    n = (
-        str(seeds.max())
-        if seeds.nunique() == 1
-        else ", ".join(f"{count} ({method})" for method, count in seeds[list(dict.fromkeys(rows.method))].items())
-    )
-    return (
-        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images; n = {n} seed(s), 95 % {interval}; curvature in "
-        f"{settings['space']} space, h = {settings['step']:g}, {settings['probes']} probes, autodiff ||H||² {settings['frobenius']}; "
-        f"robustness: {settings['draws']} views at noise {settings['sigma']:.3g}; {machines}."
-    )
+    found = []
+    for (dataset, _), rows in sets(folder).items():
+        rows = complete(rows)
+        flat = flatter_than_each(rows).rename(columns={"panel": "measure", "row": "against"})
+        found.append(flat.assign(dataset=dataset, claim="proposed is flatter"))
+        if all("chain_left" in row.images for row in rows.itertuples()):
+            kept = theorem(rows).rename(columns={"part": "measure", "method": "against"}).drop(columns="share")
+            found.append(kept.assign(dataset=dataset, claim="theorem 6.1"))
+        predicted = [
+            dict(against=method, measure=f"{key}, {name}", **{k: v for k, v in link.items() if k != "by_seed"})
+            for name in ("eq. 21", "‖H‖²") for method, own in rows.groupby("method", sort=False)
+            for key, link in links(own, name).items() if "verdict" in link
+        ]  # fmt: skip
+        found.append(pd.DataFrame(predicted).assign(dataset=dataset, claim="curvature predicts robustness"))
+    if not found:
+        raise InputError("no curvature records: make them with python -m penultimate curvature")
+    return pd.concat(found, ignore_index=True)[["claim", "dataset", "against", "measure", "mean", "low", "high", "n", "verdict"]]

@@ -18,6 +18,8 @@ STYLE = {
     "stability": ("#009E73", "triangle-up", "dash"), "discriminative": ("#CC79A7", "cross", "dot"),
     "proposed": ("#D55E00", "star", "solid"),
 }  # fmt: skip
+# Theirs with a brown and a grey, for whatever is not a method: classes, lines.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C510A", "#000000", "#B8A800", "#888888")
 WIDTH, HEIGHT = 960, 480
 
 TEMPLATE = go.layout.Template(
@@ -35,7 +37,7 @@ def blank(title: str, **layout) -> go.Figure:
     return go.Figure(layout=dict(template=TEMPLATE, title=title, width=WIDTH, height=HEIGHT) | layout)
 
 
-def _faint(colour: str, opacity: float) -> str:
+def faint(colour: str, opacity: float) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
@@ -65,7 +67,7 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
                 y=edge[1],
                 mode="lines",
                 fill="toself",
-                fillcolor=_faint(colour, 0.15),
+                fillcolor=faint(colour, 0.15),
                 line_width=0,
                 hoverinfo="skip",
                 showlegend=False,
@@ -86,32 +88,52 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
     return figure.update_layout(xaxis=_level_axis(sorted(reduced.level.unique()), trained_at), yaxis_title="test accuracy (%)", margin_b=95)
 
 
+def forest(table: pd.DataFrame, title: str, x_title: str, columns: int = 4) -> go.Figure:
+    """Estimates with their intervals around zero, a panel each. table: panel, row (a method, which gives the colour, or any name), mean,
+    low, high and, where the seeds are shown as well, by_seed: (value, low, high) of each, drawn thin below the estimate.
+    """
+    names, rows, seeds = list(dict.fromkeys(table.panel)), list(dict.fromkeys(table.row)), "by_seed" in table
+    lines, height = -(-len(names) // columns), len(rows) * (60 if seeds else 34)  # px of a panel
+    gap, below = 95 * (lines - 1), 75
+    figure = make_subplots(
+        lines, min(columns, len(names)), subplot_titles=[in_html(name).replace(", ", ",<br>") for name in names], shared_yaxes=True,
+        horizontal_spacing=0.04, vertical_spacing=95 / (lines * height + gap) if gap else 0,
+    )  # fmt: skip
+
+    def add(x, y, low, high, at, thick: bool, **more):
+        error = dict(type="data", symmetric=False, array=[high - x], arrayminus=[x - low], thickness=2.5 if thick else 1, width=6 * thick)
+        figure.add_scatter(x=[x], y=[y], error_x=error, mode="markers", showlegend=False, **more, **at)
+
+    for index, name in enumerate(names):
+        at = dict(row=index // columns + 1, col=index % columns + 1)
+        for own in table[table.panel == name].itertuples():
+            colour, symbol, _ = STYLE.get(own.row, ("#222222", "circle", ""))
+            y, told = rows.index(own.row), f"{own.row}: %{{x:+.2f}}<extra></extra>"
+            for k, (value, low, high) in enumerate(own.by_seed if seeds else ()):
+                thin = dict(color=faint(colour, 0.6), size=4)
+                add(value, y + 0.1 * k, low, high, at, False, name=f"{own.row}, a seed", marker=thin, hoverinfo="skip")
+            mark = dict(color=colour, symbol=symbol, size=12)
+            add(own.mean, y - 0.2 * seeds, own.low, own.high, at, True, name=own.row, marker=mark, hovertemplate=told)
+        figure.add_vline(0, line=dict(color="#888888", width=2), **at)
+        figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickvals=[*range(len(rows))], ticktext=rows, **at)
+    size = dict(width=WIDTH, height=lines * height + gap + 115 + below)
+    figure.add_annotation(x=0.5, y=0, xref="paper", yref="paper", yshift=-below + 10, yanchor="bottom", text=x_title, showarrow=False)
+    return figure.update_layout(
+        template=TEMPLATE, title=title, margin=dict(l=45 + 8 * max(map(len, rows)), t=115, b=below), title_y=1 - 25 / size["height"], **size
+    )
+
+
+def in_html(name: str) -> str:
+    """The name of a quantity as Plotly writes it."""
+    return name.replace("w_max", "w<sub>max</sub>")
+
+
 def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to normal training") -> go.Figure:
     """Each method's paired difference to `normal`, in points, with its 95 % interval, one panel for each level."""
-    reduced = differences(rows)
-    figure = make_subplots(
-        1, len(levels), shared_yaxes=True, subplot_titles=[level_name(level) for level in levels], horizontal_spacing=0.06
-    )
-    for column, level in enumerate(levels, 1):
-        for own in reduced[np.isclose(reduced.level, level)].iloc[::-1].itertuples():
-            colour, marker, _ = STYLE[own.method]
-            error = dict(
-                type="data",
-                symmetric=False,
-                array=[100 * (own.high - own.mean)],
-                arrayminus=[100 * (own.mean - own.low)],
-                thickness=2.5,
-                width=6,
-            )
-            figure.add_scatter(
-                x=[100 * own.mean], y=[own.method], error_x=error, mode="markers", marker=dict(color=colour, symbol=marker, size=12),
-                row=1, col=column, hovertemplate=f"{own.method}: %{{x:+.1f}} points<extra></extra>",
-            )  # fmt: skip
-        figure.add_vline(0, line=dict(color="#888888", width=2), row=1, col=column)
-        figure.update_xaxes(title="points", rangemode="tozero", row=1, col=column)
-    return figure.update_layout(
-        template=TEMPLATE, title=title, showlegend=False, margin=dict(l=120, t=100), width=WIDTH, height=HEIGHT - 60
-    )
+    found = differences(rows)
+    shown = pd.concat([found[np.isclose(found.level, level)] for level in levels])
+    points = shown[["mean", "low", "high"]].mul(100).assign(row=shown.method, panel=shown.level.map(level_name))
+    return forest(points, title, "points", columns=len(levels)).update_xaxes(rangemode="tozero")
 
 
 def training_curves(histories: dict[str, list[dict]], columns: dict[str, str], title: str) -> go.Figure:

@@ -1,5 +1,7 @@
 """Plotly figures of the ablation page, in the template and the colours of `figures`."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -8,7 +10,7 @@ from plotly.subplots import make_subplots
 from .figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank
 
 LINES = (("#000000", "solid"), ("#0072B2", "dash"), ("#E69F00", "dot"), ("#D55E00", "solid"), ("#009E73", "dashdot"))
-DECADES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)]  # ticks of a logarithmic axis
+SIDES = ("top center", "bottom center", "middle left", "middle right")  # of a mark, for its text: neighbours take different ones
 SHAPES = ("circle", "square", "diamond", "star", "triangle-up")
 
 
@@ -33,12 +35,21 @@ def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = ()
                 x=over.index, y=over["mean"], name=arm, legendgroup=arm, showlegend=not index, mode="lines+markers",
                 line=dict(color=colour, dash=dash, width=2), marker=dict(symbol=shape, size=7), **at,
             )  # fmt: skip
-        figure.update_yaxes(**dict(type="log", tickvals=DECADES, ticktext=[f"{v:g}" for v in DECADES]) if name in log else {}, **at)
+        if name in log:
+            figure.update_yaxes(type="log", **_ticks(trained.value), **at)
         figure.update_xaxes(title="epoch" if at["row"] == lines else None, **at)
     legend = dict(orientation="h", x=0.5, xanchor="center", y=-70 / (260 * lines), yanchor="top")
     return figure.update_layout(
         template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=130), width=WIDTH, height=230 + 260 * lines
     )
+
+
+def _ticks(values: pd.Series) -> dict:
+    """Ticks of a logarithmic axis: 1, 2, 5, or where more than three decades are shown powers of ten alone."""
+    positive = values[values > 0]
+    digits = (1, 2, 5) if positive.max() < 1000 * positive.min() else (1,)
+    at = [digit * 10.0**power for power in range(-6, 6) for digit in digits]
+    return dict(tickvals=at, ticktext=[f"{value:g}" for value in at])
 
 
 def heat(table: pd.DataFrame, columns: dict[str, str], title: str) -> go.Figure:
@@ -51,16 +62,17 @@ def heat(table: pd.DataFrame, columns: dict[str, str], title: str) -> go.Figure:
         means = 100 * table.pivot_table(index="delta_d", columns="delta_v", values=column)
         names = [[f"{value:g}" for value in axis] for axis in (means.columns, means.index)]
         figure.add_heatmap(
-            z=means, x=names[0], y=names[1], text=means.round(1), texttemplate="%{text:.1f}", colorscale="Viridis", showscale=False,
-            hovertemplate="δ_v %{x}, δ_d %{y}: %{z:.1f} %<extra></extra>", row=1, col=panel,
+            z=means, x=np.arange(len(names[0])), y=np.arange(len(names[1])), text=means.round(1), texttemplate="%{text:.1f}",
+            colorscale="Viridis", showscale=False,
+            hovertemplate="%{z:.1f} %<extra></extra>", row=1, col=panel,
         )  # fmt: skip
         x, y = _border(means.columns.to_numpy(), means.index.to_numpy())
         figure.add_scatter(
             x=x, y=y, mode="lines", line=dict(color="#D55E00", width=4), name="δ_d > 2 δ_v above", showlegend=panel == 1, row=1, col=panel
         )
-        figure.update_xaxes(title="δ_v", type="category", showgrid=False, range=[-0.5, len(names[0]) - 0.5], row=1, col=panel)
-        figure.update_yaxes(type="category", showgrid=False, range=[-0.5, len(names[1]) - 0.5], row=1, col=panel)
-    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.2, yanchor="top")
+        axes = [dict(tickvals=np.arange(len(texts)), ticktext=texts, showgrid=False, range=[-0.5, len(texts) - 0.5]) for texts in names]
+        figure.update_xaxes(title="δ_v", **axes[0], row=1, col=panel).update_yaxes(**axes[1], row=1, col=panel)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.24, yanchor="top")
     return figure.update_yaxes(title="δ_d", col=1).update_layout(
         template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=100), width=WIDTH, height=HEIGHT
     )
@@ -83,12 +95,14 @@ def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) ->
     table: front, method, value, clean, noisy; points: method, clean, noisy; noisy: the name of the noise.
     """
     figure = blank(title, xaxis_title="clean test accuracy (%)", yaxis_title=f"test accuracy at {noisy} (%)", height=HEIGHT + 90)
-    for front, own in table.groupby("front", sort=False):
+    for (front, own), side in zip(
+        table.groupby("front", sort=False), cycle(("top center", "bottom center", "middle left", "middle right"))
+    ):
         colour, symbol, _ = STYLE[own.method.iloc[0]]
         means = 100 * own.groupby("value")[["clean", "noisy"]].mean()
         figure.add_scatter(
             x=means.clean, y=means.noisy, name=front, mode="lines+markers+text", text=[f"{value:g}" for value in means.index],
-            textposition="top center", textfont=dict(size=11, color=colour), marker=dict(symbol=symbol, size=10, color=colour),
+            textposition=side, textfont=dict(size=11, color=colour), marker=dict(symbol=symbol, size=10, color=colour),
             line=dict(color=colour, width=2, dash="dot" if front.endswith("σ") else "solid"),
         )  # fmt: skip
     for method, own in points.groupby("method", sort=False):
@@ -103,11 +117,15 @@ def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) ->
     return figure
 
 
+SHOWN = (-13, 24)  # points
 VERDICTS = {"holds": ("#0072B2", "circle"), "undecided": ("#888888", "diamond"), "does not hold": ("#D55E00", "x")}
 
 
 def evidence(table: pd.DataFrame, title: str) -> go.Figure:
-    """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim. table: of `claims.numbers`."""
+    """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim. table: of `claims.numbers`.
+
+    The axis ends at SHOWN; what lies beyond stands at its edge, with its number.
+    """
     figure, lines, named = blank(title, xaxis_title="points, larger is for the claim"), 0.0, set()
     for claim, own in table.groupby("claim", sort=False):
         figure.add_annotation(
@@ -116,6 +134,12 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
         for one in own.itertuples():
             lines += 1
             colour, symbol = VERDICTS[one.holds]
+            side = dict(xref="paper", showarrow=False, xanchor="right", font_size=11, y=-lines)
+            figure.add_annotation(x=0, text=one.evidence, xshift=-8, **side)
+            if not SHOWN[0] < one.mean < SHOWN[1]:
+                beyond = f"<span style='color:{colour}'>{one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}] ▸</span>"
+                figure.add_annotation(x=1, text=beyond, **side)
+                continue
             error = dict(type="data", symmetric=False, array=[one.high - one.mean], arrayminus=[one.mean - one.low], thickness=2)
             figure.add_scatter(
                 x=[one.mean], y=[-lines], error_x=error, mode="markers", marker=dict(color=colour, symbol=symbol, size=9),
@@ -123,10 +147,9 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
                 hovertemplate=f"{one.evidence}: %{{x:+.1f}}<extra></extra>",
             )  # fmt: skip
             named.add(one.holds)
-            figure.add_annotation(x=0, xref="paper", y=-lines, text=one.evidence, showarrow=False, xanchor="right", xshift=-8, font_size=11)
         lines += 1.4
     figure.add_vline(0, line=dict(color="#888888", width=2))
     legend = dict(orientation="h", y=1.0, yanchor="bottom", x=0)
     return figure.update_yaxes(showticklabels=False, ticks="", range=[-lines, 0.8]).update_layout(
-        margin=dict(l=520, t=110), height=int(170 + 21 * lines), legend=legend, title=dict(xref="container", x=0.02)
+        margin=dict(l=520, t=110), height=int(170 + 21 * lines), legend=legend, title=dict(xref="container", x=0.02), xaxis_range=SHOWN
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import InputError, data, files, losses
+from . import InputError, checks, data, files, losses
 from .centroids import class_means
 from .planes import Scene, scene
 from .runs import Run
@@ -93,5 +93,6 @@ def collect(runs: list[Run], folder: Path) -> None:
 
 def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:
     """The films of a data set under a folder of records: method -> film."""
-    found = [files.read_json(path) for path in sorted((folder / "films" / f"{data.short(dataset)}-{preset}").glob("*.json"))]
+    paths = sorted((folder / "films" / f"{data.short(dataset)}-{preset}").glob("*.json"))
+    found = [checks.read(path, checks.film, "film") for path in paths]
     return {one["config"]["method"]: one for one in found}

@@ -47,10 +47,8 @@ AGAINST = {
     "normal, twice the epochs": "normal",
 }
 # The rows that the others hang on, few enough for real images on a CPU.
-DECISIVE = BASELINES | {
-    "proposed + noisy CE": ABLATION["proposed + noisy CE"],
-    "proposed, bn clean": SWITCHES["proposed, bn clean"],
-}
+DECISIVE = {name: BASELINES[name] for name in ("normal", "both")}
+DECISIVE |= {name: ABLATION[name] for name in ("compactness + margin", "proposed")}
 EXPERIMENTS = {
     "ablation": ABLATION | {name: BASELINES[name] for name in ("normal", "both")},
     "centroids": CENTROIDS,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from . import InputError, data
-from .runs import STORE, Config, Run, load_or_train
+from .runs import STORE, Config, Run, check_pictures, load_or_train, stored
 from .train import OutOfTime, usable
 
 SECONDS_BETWEEN_LINES = 5
@@ -26,8 +26,39 @@ def no_bars() -> bool:
     return not sys.stderr.isatty() and "ipykernel" not in sys.modules
 
 
+class RunsFailed(InputError):
+    """Some runs failed; reasons: configuration -> what stopped it."""
+
+    def __init__(self, reasons: dict[Config, str], asked: int):
+        self.reasons = reasons
+        told = "; ".join(f"{config.name}: {reason}" for config, reason in reasons.items())
+        super().__init__(f"{len(reasons)} of {asked} runs failed, the others are stored; {told}")
+
+
 class NotBegun(OutOfTime):
     """The time budget was used up before this run's turn."""
+
+
+class Lines:
+    """Lines of progress where the output is not a terminal, one in SECONDS_BETWEEN_LINES at most."""
+
+    def __init__(self):
+        self.wanted, self.last = not sys.stderr.isatty(), 0.0
+
+    def tell(self, line: str) -> None:
+        if self.wanted and time.time() - self.last > SECONDS_BETWEEN_LINES:
+            self.last = time.time()
+            print(line, flush=True)
+
+
+def each(items: list, name: str, unit: str) -> Iterator:
+    """The items, with a bar in a terminal and in JupyterLab and plain lines where the output is not a terminal."""
+    from tqdm.auto import tqdm
+
+    lines = Lines()
+    for done, item in enumerate(tqdm(items, desc=name, unit=unit, disable=no_bars()), 1):
+        yield item
+        lines.tell(f"  {name}: {unit} {done}/{len(items)}")
 
 
 class Progress:
@@ -36,7 +67,7 @@ class Progress:
     def __init__(self, configs: list[Config]):
         from tqdm.auto import tqdm
 
-        self.lines, self.last_line = not sys.stderr.isatty(), 0.0
+        self.lines = Lines()
         self.runs = tqdm(total=len(configs), desc="runs  ", unit="run", disable=no_bars())
         self.epochs = tqdm(total=sum(c.epochs for c in configs), desc="epochs", unit="epoch", disable=no_bars())
         self.done, self.reached = 0, {}
@@ -45,15 +76,13 @@ class Progress:
         self.epochs.update(row["epoch"] - self.reached.get(config, 0))  # a resumed run brings its earlier epochs along
         self.reached[config] = row["epoch"]
         self.epochs.set_postfix_str(config.name)
-        if self.lines and time.time() - self.last_line > SECONDS_BETWEEN_LINES:
-            self.last_line = time.time()
-            accuracy = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in ("validation", "validation_noisy", "test") if name in row)
-            print(f"  {config.name}: epoch {row['epoch']}/{config.epochs}, loss {row['total']:.3f}, {accuracy}", flush=True)
+        accuracy = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in ("validation", "validation_noisy", "test") if name in row)
+        self.lines.tell(f"  {config.name}: epoch {row['epoch']}/{config.epochs}, loss {row['total']:.3f}, {accuracy}")
 
     def run(self, config: Config, stopped_by: Exception | None) -> None:
         self.done += 1
         self.runs.update(1)
-        if (self.lines or stopped_by) and not isinstance(stopped_by, NotBegun):  # those are counted at the end
+        if (self.lines.wanted or stopped_by) and not isinstance(stopped_by, NotBegun):  # those are counted at the end
             outcome = "trained" if stopped_by is None else "out of time" if isinstance(stopped_by, OutOfTime) else "failed"
             self.runs.write(
                 f"[{self.done}/{self.runs.total}] {config.name}: {outcome}"
@@ -76,10 +105,10 @@ def train_all(
     if jobs < 1:
         raise InputError(f"jobs = {jobs}: at least one process is needed")
     store = store or STORE
-    waiting = [c for c in configs if not (store / c.name / "record.json").exists()]
+    found = {c: stored(c, store) for c in configs}
+    waiting = [c for c in configs if not found[c]]
     if len(waiting) < len(configs):
-        for config in set(configs) - set(waiting):  # other pictures by now are said before anything is trained
-            load_or_train(config, root=root, store=store)
+        check_pictures([run for run in found.values() if run], root)  # said before anything is trained
         print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
     if waiting:  # what would stop every run stops here, once; and data sets are downloaded before processes share them
         usable(device)
@@ -91,14 +120,12 @@ def train_all(
     if left:
         named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
         print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {named}")
-    failed = [
-        f"{c.name}: {str(outcome).removeprefix(f'{c.name}: ')}"
-        for c, outcome in outcomes.items()
-        if outcome and not isinstance(outcome, OutOfTime)
-    ]
+    failed = {
+        c: str(outcome).removeprefix(f"{c.name}: ") for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)
+    }
     if failed:
-        raise InputError(f"{len(failed)} of {len(configs)} runs failed, the others are stored; " + "; ".join(failed))
-    return [load_or_train(c, root=root, store=store) for c in configs if not outcomes.get(c)]
+        raise RunsFailed(failed, len(configs))
+    return [stored(c, store) or load_or_train(c, root=root, store=store) for c in configs if not outcomes.get(c)]
 
 
 def _train_waiting(waiting: list[Config], jobs: int, options: dict) -> dict[Config, Exception | None]:
@@ -150,7 +177,7 @@ def _outcomes(waiting: list[Config], progress: Progress, jobs: int, options: dic
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise InputError("a process died (out of memory?): finished runs and epochs are kept; call again with fewer --jobs") from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # SIGTERM: see cli.main
             for worker in set(active_children()) - others:
                 worker.terminate()  # files appear whole or not at all
             raise

@@ -61,10 +61,9 @@ def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: st
     """The lookup of a run for these test images, from beside the run where it is kept, else made and kept there."""
     at = levels(perturbation, run.config.dataset)
     path, named = run.folder / "lookup" / f"{perturbation}.safetensors", {"levels": json.dumps(at), "images": files.digest(images)}
-    if path.exists():
-        tensors, metadata = files.read_tensors(path)
-        if metadata == named:
-            return Lookup(**{name: tensor.numpy() for name, tensor in tensors.items()})
+    shape = len(at), len(images)
+    if kept := files.kept(path, named, {"features": (*shape, run.config.dim), "predicted": shape, "confidence": shape}):
+        return Lookup(**{name: tensor.numpy() for name, tensor in kept.items()})
     from tqdm.auto import tqdm
 
     model = run.model.to(device)
@@ -78,7 +77,7 @@ def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: st
                 found[name].append(part.cpu())
     run.model.to("cpu")
     tensors = {name: torch.stack(parts) for name, parts in found.items()}
-    files.write_tensors(path, tensors, named)
+    files.keep(path, tensors, named)
     return Lookup(**{name: tensor.numpy() for name, tensor in tensors.items()})
 
 

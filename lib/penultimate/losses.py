@@ -3,6 +3,7 @@
 q_i = features[i] in R^d, y_i = labels[i], m_c = centroids[c], N_c = counts[c], z_c = w_c . q + b_c the head's logits.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,24 @@ from torch import Tensor, nn
 
 from . import InputError
 from .centroids import CentroidTracker
+
+
+def norms(x: Tensor) -> Tensor:
+    """||x_i|| of each row (N,d) -> (N,), right from the smallest to the largest floats: squares alone would under- or overflow.
+
+    Rows are divided by a power of two first, so that where squares fit nothing changes, to the bit. The gradient at 0 is 0.
+
+    >>> norms(torch.tensor([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]]))
+    tensor([5.0000e-30, 5.0000e+30, 0.0000e+00])
+    """
+    scale = _power_of_two(x.detach().abs().amax(1, keepdim=True))
+    return torch.linalg.vector_norm(x / scale, dim=1) * scale[:, 0]
+
+
+def _power_of_two(size: Tensor) -> Tensor:
+    """Near `size`: 1 for 0, and such that it and its reciprocal are normal floats."""
+    limit = round(math.log2(torch.finfo(size.dtype).max)) - 3
+    return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent.clamp(-limit, limit))
 
 
 def compactness(features: Tensor, labels: Tensor, centroids: Tensor, counts: Tensor, delta_v: float) -> Tensor:
@@ -21,7 +40,7 @@ def compactness(features: Tensor, labels: Tensor, centroids: Tensor, counts: Ten
     >>> compactness(q, torch.tensor([0, 1]), torch.zeros(2, 2), torch.ones(2), delta_v=0.5)  # ([2]^2 + 0) / 2
     tensor(2.)
     """
-    distance = torch.linalg.vector_norm(features - centroids[labels], dim=1)
+    distance = norms(features - centroids[labels])
     hinge = (distance - delta_v).relu().square()
     return (hinge / counts[labels]).sum() / (counts > 0).sum()
 
@@ -38,16 +57,19 @@ def alignment(noisy_features: Tensor, labels: Tensor, centroids: Tensor, counts:
 def signed_distances(centroids: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """s_cj = ((w_j - w_c) . m_c + b_j - b_c) / ||w_c - w_j||: from centroid c to the boundary between c and j.
 
-    Negative on c's own side. centroids (C,d), weight (C,d), bias (C,) -> (C,C), zero on the diagonal.
+    Negative on c's own side. centroids (C,d), weight (C,d), bias (C,) -> (C,C), zero on the diagonal. Where w_c = w_j there is no
+    boundary: the distance counts as zero and has no gradient.
 
     >>> signed_distances(torch.tensor([[3.0], [-1.0]]), torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
     tensor([[ 0., -3.],
             [-1.,  0.]])
     """
-    logits = centroids @ weight.T + bias
+    scale = _power_of_two(weight.detach().abs().amax())
+    w, b = weight / scale, bias / scale
+    logits = centroids @ w.T + b
     gap = logits - logits.diagonal()[:, None]
-    apart = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
-    return gap / (apart + torch.eye(len(weight), dtype=apart.dtype, device=apart.device)).clamp(min=torch.finfo(apart.dtype).eps)
+    apart = torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.where(apart > 0, gap / torch.where(apart > 0, apart, 1), 0)
 
 
 def margin(centroids: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, delta_d: float) -> Tensor:
@@ -71,7 +93,7 @@ def regulariser(centroids: Tensor, counts: Tensor) -> Tensor:
     tensor(3.)
     """
     present = counts > 0
-    return (torch.linalg.vector_norm(centroids, dim=1) * present).sum() / present.sum()
+    return (norms(centroids) * present).sum() / present.sum()
 
 
 class Terms(NamedTuple):

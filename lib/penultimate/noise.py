@@ -5,6 +5,7 @@ a level of n/255 is n grey levels.
 """
 
 import math
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor
 from . import InputError, one_of
 
 OCCLUDING_PATCHES = 4
+MOST = 2**62  # any level beyond it is a mistake, and no longer fits an integer tensor
 
 
 def gaussian(images: Tensor, level: float, generator=None) -> Tensor:
@@ -88,7 +90,7 @@ NOISES = {f.__name__: f for f in (gaussian, uniform, laplace, salt_pepper, occlu
 
 def check(name: str, images: Tensor) -> None:
     """Raise InputError unless the name is known and the images are floats in [0,1] of shape (N,C,H,W)."""
-    for one in name.split("+"):
+    for one in name.split("+") if isinstance(name, str) else [name]:
         one_of("noise", one, NOISES)
     if not images.is_floating_point() or images.ndim != 4:
         raise InputError(f"images are {images.dtype} of shape {tuple(images.shape)}: expected floats in [0,1] of shape (N,C,H,W)")
@@ -112,7 +114,7 @@ def apply(name: str, images: Tensor, level, generator: torch.Generator | None = 
     if len(names) != len(levels):
         raise InputError(f"noise {name!r} needs {len(names)} levels, got {len(levels)}")
     for one, its_level in zip(names, levels, strict=True):
-        if not (math.isfinite(its_level) and its_level >= 0):
-            raise InputError(f"{one} level {its_level} is not a finite number >= 0")
+        if not isinstance(its_level, numbers.Real) or not 0 <= its_level < MOST:
+            raise InputError(f"{one} level {its_level!r} is not a finite number >= 0")
         images = NOISES[one](images, its_level, generator).clamp(0, 1)
     return images

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -25,7 +26,7 @@ def short(name: str) -> str:
     >>> short("digits"), short("/some/where/my pictures"), short("set.npz")
     ('digits', 'my_pictures', 'set')
     """
-    return re.sub(r"[^\w-]+", "_", pictures.shown(Path(name).stem))
+    return re.sub(r"[^\w-]+", "_", pictures.shown(Path(name).stem))[:60]
 
 
 def home(name: str, cache: Path) -> Path:
@@ -37,7 +38,28 @@ def home(name: str, cache: Path) -> Path:
 def settings(name: str, cache: Path) -> dict:
     """What was settled for a data set: fields (of Config), levels, skip_bad, and how the noise level was found; {} if nothing."""
     path = home(name, cache) / "settings.json"
-    return files.read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    kept = files.read_json(path)
+    try:
+        _check_settings(kept)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} holds no settings of a data set ({error}): delete it, and they are settled again") from error
+    return kept
+
+
+def _check_settings(kept: dict) -> None:
+    for name in ("fields", "given"):
+        for field, value in kept.get(name, {}).items():
+            plain = isinstance(value, (bool, int, float, str)) or isinstance(value, list) and all(type(v) is int for v in value)
+            if not plain or isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name}: {field} = {value!r}")
+    if not isinstance(kept.get("skip_bad", False), bool):
+        raise ValueError(f"skip_bad = {kept['skip_bad']!r}")
+    found = kept.get("suggested")
+    numbers = [*(kept.get("levels") or []), *([found["sigma"], *found["accuracy"].values()] if found else [])]
+    if not all(type(number) in (int, float) and 0 <= number < math.inf for number in numbers):
+        raise ValueError(f"levels and noise: {numbers}")
 
 
 def settle(name: str, cache: Path, **changes) -> dict:
@@ -60,17 +82,9 @@ def read(name: str, cache: Path, side: int, skip_bad: bool = False) -> Splits:
 
 @functools.lru_cache(maxsize=1)  # a grid of runs asks for the same pictures again and again
 def _read(root: Path, manifest: str, kept: Path, side: int, skip_bad: bool) -> Splits:
-    decoded = kept / f"pictures-{side}.safetensors"
-    metadata = {}
-    if decoded.exists():
-        tensors, metadata = files.read_tensors(decoded)
-    if metadata.get("manifest") != manifest:
-        tensors, metadata = _decode(root, manifest, side)
-        files.write_tensors(decoded, tensors, metadata)
-    about = json.loads(metadata["about"])
+    tensors, about = _kept(kept / f"pictures-{side}.safetensors", manifest, side) or _decode(root, manifest, kept, side)
     if about["bad"]:
         listed = [f"{name}: {why}" for name, why in about["bad"].items()]
-        files.write(kept / "bad.txt", ("\n".join(listed) + "\n").encode())
         what = f"{len(listed)} of {len(listed) + len(tensors['labels']):,} pictures of {root.name} cannot be used"
         more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
         if not skip_bad:
@@ -79,7 +93,19 @@ def _read(root: Path, manifest: str, kept: Path, side: int, skip_bad: bool) -> S
     return _splits(root, tensors, about, side)
 
 
-def _decode(root: Path, manifest: str, side: int) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _kept(path: Path, manifest: str, side: int) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """What `_decode` kept of these very files; None where it is not there, is of other files, or is damaged (a line says so)."""
+    if not path.exists():
+        return None
+    try:
+        tensors, metadata = files.read_tensors(path)
+    except InputError as error:
+        print(f"decoding the pictures again: {error}", file=sys.stderr)
+        return None
+    return (tensors, json.loads(metadata["about"])) if metadata.get("manifest") == manifest else None
+
+
+def _decode(root: Path, manifest: str, kept: Path, side: int) -> tuple[dict[str, torch.Tensor], dict]:
     found = pictures.find(root)
     if found.ignored:
         named = ", ".join(pictures.shown(name) for name in found.ignored[:NAMED])
@@ -93,7 +119,10 @@ def _decode(root: Path, manifest: str, side: int) -> tuple[dict[str, torch.Tenso
     }
     bad = {pictures.shown(name): why for name, why in (found.bad | unreadable).items()}
     about = {"classes": found.classes, "parts": names, "bad": bad, "ignored": [pictures.shown(name) for name in found.ignored]}
-    return tensors, {"manifest": manifest, "about": json.dumps(about)}
+    files.keep(kept / f"pictures-{side}.safetensors", tensors, {"manifest": manifest, "about": json.dumps(about)})
+    if bad:
+        files.write(kept / "bad.txt", "".join(f"{name}: {why}\n" for name, why in bad.items()).encode())
+    return tensors, about
 
 
 def _splits(root: Path, tensors: dict[str, torch.Tensor], about: dict, side: int) -> Splits:

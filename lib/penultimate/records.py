@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import InputError, files
+from . import InputError, checks, files
 from .data import CACHE, HOME, is_own, short
 from .evaluate import image_interval, seed_interval, unpack
 from .methods import METHODS
@@ -25,10 +25,8 @@ def read(folder: str | Path | None = None, dataset: str | None = None, preset: s
     folder = Path(folder) if folder else COMMITTED
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: expected records there, as <dataset>-<preset>/<name>.json")
-    found = [files.read_json(path) for path in sorted(folder.glob("*/*.json")) if path.parent.name != "bench"]
-    missing = [r for r in found if not {"config", "environment", "data", "metrics"} <= set(r)]
-    if missing:
-        raise InputError(f"{folder}: a record has only {', '.join(missing[0])}; expected config, environment, data and metrics")
+    paths = [path for path in sorted(folder.glob("*/*.json")) if path.parent.name != "bench"]
+    found = [checks.read(path, checks.run_record, "record of a run") for path in paths]
     wanted = [r for r in found if dataset in (None, r["config"]["dataset"])]
     if preset:
         wanted = [r for r in wanted if r["config"]["preset"] == preset and not changed(r["config"])]
@@ -56,7 +54,7 @@ def changed(config: dict) -> str:
 def collect(records: list[dict], folder: Path) -> None:
     """Write records under a folder, as <dataset>-<preset>/<name>.json."""
     for record in records:
-        files.write_json(folder / record["name"].rpartition(f"-{record['config']['method']}-")[0] / f"{record['name']}.json", record)
+        files.write_json(folder / checks.place(record), record)
 
 
 def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import InputError, drawings, explanation, figures, files, films, records
+from . import InputError, accounts, claims, drawings, experiments, figures, files, films, records, reliability
 from .bench import slider
 from .data import HOME, is_own, load, short
 from .runs import Run
@@ -206,9 +206,10 @@ def still(path: Path) -> None:
 def renew(text: str) -> str:
     """README's text with every table between its markers made again from the committed records."""
     makers = {marker: partial(records.markdown, None, *which) for marker, which in SHOWN.items()}
-    makers |= {"curvature": explanation.markdown, "sliders": slider.markdown}
+    makers |= {"curvature": accounts.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
+    makers |= {"ablation": experiments.markdown, "claims": claims.markdown}
     for marker, make in makers.items():
-        pattern = rf"(<!-- {marker}: generated -->\n)[^<]*?(\n<!-- end -->)"
+        pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
         if re.search(pattern, text, re.S):
             text = re.sub(pattern, lambda found, make=make: found[1] + make() + found[2], text, flags=re.S)
     return text

@@ -16,11 +16,11 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import InputError, data, files, geometry
+from . import InputError, data, files, geometry, integrity
 from .configs import PRESETS, Config, grid
 from .evaluate import balanced, correctness, pack
 from .model import Classifier, build, penultimate_features
-from .train import Trained, train, training_set
+from .train import OutOfTime, Trained, train, training_set
 
 __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]
 
@@ -47,7 +47,13 @@ class Run:
     @cached_property
     def model(self) -> Classifier:
         """The network after the last epoch, on the CPU, in evaluation mode."""
-        return _model(self.config, files.read_tensors(self.folder / "weights.safetensors")[0])
+        path = self.folder / integrity.WEIGHTS
+        try:
+            return _model(self.config, files.read_tensors(path)[0])
+        except (KeyError, RuntimeError) as error:
+            raise InputError(
+                f"{path} does not hold the weights of {self.config.name}: delete its folder, and it is trained again"
+            ) from error
 
     @cached_property
     def kept(self) -> dict[int, dict[str, Tensor]]:
@@ -74,52 +80,74 @@ def load_or_train(
     """The run of a configuration: from the store (data/cache/runs) if it is there, else trained, measured and stored.
 
     root: the folder of data sets. An interrupted run goes on from its checkpoint. Two processes that ask for the same
-    run train it once. Raises train.OutOfTime at the deadline (a time.time()).
+    run train it once; a stored run that is not what was written is trained again, and a line says so. Raises train.OutOfTime
+    at the deadline (a time.time()).
     """
-    folder = (store or STORE) / config.name
-    if (folder / "record.json").exists():
-        run = Run(config, folder, files.read_json(folder / "record.json"))
-        check_pictures(run, root)
-        return run
-    splits = data.load(config.dataset, root, config.image_size)
+    store = store or STORE
+    if found := stored(config, store):
+        check_pictures([found], root)
+        return found
+    splits, folder = data.load(config.dataset, root, config.image_size), store / config.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
-            if not (folder / "record.json").exists():  # another process may have trained it meanwhile
+        with _lock(folder, deadline):
+            if not stored(config, store):  # another process may have trained it meanwhile
+                _clear_if_damaged(config, folder)
                 _train(config, splits, folder, device, deadline, on_epoch)
     except OSError as error:
         raise InputError(
             f"cannot write the run to {folder} ({error.strerror}): free space or make it writable; what was finished before is safe"
         ) from error
-    return Run(config, folder, files.read_json(folder / "record.json"))
+    return Run(config, folder, files.read_json(folder / integrity.RECORD))
 
 
-def check_pictures(run: Run, root=None) -> None:
+def check_pictures(found: list[Run], root=None) -> None:
     """Raise InputError where one's own pictures are no longer those that a run was trained on (it is found by their path)."""
-    if not data.is_own(run.config.dataset):
-        return
-    now, then = data.load(run.config.dataset, root, run.config.image_size).fingerprint, run.record["data"]["fingerprint"]
-    if now != then:
-        raise InputError(
-            f"{run.config.name} was trained on other images than {run.config.dataset} holds now (sha256 {then[:10]}, now {now[:10]}): "
-            f"put the former ones back, or delete {run.folder.parent / run.config.name.rpartition('-s')[0]}* to train again"
-        )
+    own = [run for run in found if data.is_own(run.config.dataset)]
+    now = {seen: data.load(seen[0], root, seen[1]).fingerprint for seen in {(run.config.dataset, run.config.image_size) for run in own}}
+    for run in own:
+        is_now, then = now[run.config.dataset, run.config.image_size], run.record["data"]["fingerprint"]
+        if is_now != then:
+            folders = run.folder.parent / f"{run.config.name.rpartition('-s')[0]}*"
+            raise InputError(
+                f"{run.config.name} was trained on other images than {run.config.dataset} holds now (sha256 {then[:10]}, now "
+                f"{is_now[:10]}): put the former ones back, or delete {folders} to train again"
+            )
 
 
-def _lock(folder: Path) -> FileLock:
+def stored(config: Config, store: Path) -> Run | None:
+    """The finished run of a configuration, every file of it verified; None where it is not there or is damaged."""
+    folder = store / config.name
+    if not integrity.finished(folder) or integrity.damage(folder, config.name):
+        return None
+    return Run(config, folder, files.read_json(folder / integrity.RECORD))
+
+
+def _clear_if_damaged(config: Config, folder: Path) -> None:
+    if integrity.finished(folder):
+        print(f"{config.name}: {integrity.damage(folder, config.name)}; training it again", file=sys.stderr, flush=True)
+        integrity.clear(folder)
+
+
+def _lock(folder: Path, deadline: float | None) -> FileLock:
     lock = FileLock(f"{folder}.lock")
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        print(f"{folder.name}: another process is training this run; waiting for it", file=sys.stderr)
-        return lock.acquire()
+        print(f"{folder.name}: another process is training this run; waiting for it", file=sys.stderr, flush=True)
+    try:
+        return lock.acquire(timeout=-1 if deadline is None else max(0, deadline - time.time()))
+    except Timeout as error:
+        raise OutOfTime("another process is training it") from error
 
 
 def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadline, on_epoch) -> None:
+    for place in (folder, folder / "features"):
+        files.sweep(place)
     checkpoint = folder / "checkpoint.safetensors"
     trained = train(config, splits, device, checkpoint, deadline, on_epoch, kept=folder / "features")
-    files.write_tensors(folder / "weights.safetensors", trained.model.state_dict())
-    files.write_json(folder / "record.json", record(config, splits, trained, device))
+    files.write_tensors(folder / integrity.WEIGHTS, trained.model.state_dict())
+    integrity.finish(folder, record(config, splits, trained, device))
     checkpoint.unlink(missing_ok=True)
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from . import InputError, one_of
-from .curvature import check, cross_entropy, gradient, hessian, norms, positive
+from . import InputError, at_least_one, one_of, positive
+from .curvature import check, gradient, hessian, norms
+from .logit_losses import cross_entropy
 from .noise import NOISES
 
 # Kurtosis E[e_i^4] / sigma^4 of the additive noises with i.i.d. symmetric components.
@@ -41,8 +42,8 @@ def differences(
     """S, the one-sided difference and the feature displacement under `draws` draws of unclamped noise and their mirror images.
 
     model: features(x) -> (N,d) and head, as `model.Classifier`; images (N,C,H,W) float; sigma in pixel units, the noise's
-    standard deviation. float64 is wanted for small sigma: S is of order sigma^2. Raises InputError for a sigma or draws that are
-    not positive, a noise outside KURTOSIS, and what `curvature.check` refuses.
+    standard deviation. float64 is wanted for small sigma: S is of order sigma^2. Raises InputError for a sigma that is not
+    positive, draws that are no whole number from 1, a noise outside KURTOSIS, and what `curvature.check` refuses.
 
     >>> from penultimate.model import Classifier, small
     >>> model = Classifier(small(width=4), num_classes=10, dim=8).eval()
@@ -51,7 +52,7 @@ def differences(
     """
     one_of("noise with i.i.d. symmetric components", noise, KURTOSIS)
     positive("sigma", sigma)
-    positive("draws", draws)
+    at_least_one("draws", draws)
     check(model, images, labels)
     generator = generator or torch.Generator(images.device).manual_seed(0)
     q, rows = model.features(images), []
@@ -109,9 +110,12 @@ def curvature_share(kurtosis: float) -> float:
 
 
 def sampled_moment(hessians: Tensor, sigma: float, noise: str, draws: int, generator: torch.Generator | None = None):
-    """Monte Carlo for `quadratic_moment`: mean and standard error of (e'He)^2 over draws, shared by all H; (N,), (N,)."""
+    """Monte Carlo for `quadratic_moment`: mean and standard error of (e'He)^2 over draws (2 at least), shared by all H; (N,), (N,)."""
     one_of("noise with i.i.d. symmetric components", noise, KURTOSIS)
     positive("sigma", sigma)
+    at_least_one("draws", draws)
+    if draws == 1:
+        raise InputError("draws = 1: a standard error needs two at least")
     size = hessians.shape[1]
     e = NOISES[noise](torch.zeros(draws, 1, 1, size, dtype=hessians.dtype), sigma, generator).reshape(draws, size).to(hessians.device)
     squared = vmap(lambda h: ((e @ h) * e).sum(1).square(), chunk_size=8)(hessians)  # draws x D numbers for each at once

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from . import InputError, files
 from .data import Split, Splits, augment, channel_statistics, to_unit
@@ -51,7 +53,7 @@ def usable(device: str) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): choose cpu, or install a build of PyTorch for it"
         ) from error
@@ -131,9 +133,9 @@ class Trainer:
         """Train one epoch and append its row to the history. Raises FloatingPointError for a loss that is not finite."""
         config, started = self.config, time.perf_counter()
         order, cropping, noise = (stream(config.seed, name, epoch, self.device) for name in ("order", "crop", "noise"))
-        step_loss, names, sums = METHODS[config.method], [], 0
+        step_loss, names, sums, finite = METHODS[config.method], [], 0, []
+        parameters = list(self.model.parameters())
         self.model.train()
-        first_bad = torch.full((), self.batches, device=self.device)
         batches = torch.randperm(len(self.train), generator=order, device=self.device).split(config.batch)
         for step, rows in enumerate(batches[: self.batches]):
             self.optimizer.param_groups[0]["lr"] = learning_rate(config, epoch * self.batches + step, self.batches)
@@ -143,20 +145,28 @@ class Trainer:
                 terms = step_loss(self.model, clean, noisy, labels, self.loss, *switches)
             self.optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
+            largest = get_total_norm([p.grad for p in parameters if p.grad is not None], torch.inf)
             self.optimizer.step()
             names, values = list(terms), torch.stack(list(terms.values())).detach().float()
-            first_bad = torch.where(values.isfinite().all(), first_bad, first_bad.clamp(max=step))
+            finite.append(torch.cat([values, largest[None]]).isfinite())  # looked at after the epoch: a look here would stop the device
             sums = sums + values
-        kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "nothing was kept yet"
-        if int(first_bad) < self.batches:
-            raise FloatingPointError(
-                f"{config.name}: the loss is not finite at epoch {epoch + 1}, step {int(first_bad) + 1}: lower lr ({config.lr}); {kept}"
-            )
-        if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
-            raise FloatingPointError(f"{config.name}: weights are not finite after epoch {epoch + 1}: lower lr ({config.lr}); {kept}")
+        self._check(epoch, torch.stack(finite), names, batches)
         row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= dict(zip(names, (sums / self.batches).tolist(), strict=True)) | self._watch()
         self.history.append(row | {"seconds": time.perf_counter() - started})
+
+    def _check(self, epoch: int, finite: Tensor, names: list[str], batches: list[Tensor]) -> None:
+        """Raise FloatingPointError for the first step with a term (or the gradient) that is not finite, finite (steps, terms + 1)."""
+        kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "nothing was kept yet"
+        mend = f"lower lr ({self.config.lr}); {kept}"
+        if not finite.all():
+            step = int(finite.all(1).logical_not().nonzero()[0])
+            bad = [name for name, good in zip(names, finite[step].tolist(), strict=False) if not good and name != "total"]
+            what = f"the loss ({', '.join(bad) or 'total'})" if not finite[step, :-1].all() else "the gradient"
+            batch = f"the batch of training images {', '.join(map(str, batches[step][:5].tolist()))}, ... ({len(batches[step])} of them)"
+            raise FloatingPointError(f"{self.config.name}: {what} is not finite at epoch {epoch + 1}, step {step + 1}, {batch}: {mend}")
+        if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
+            raise FloatingPointError(f"{self.config.name}: weights are not finite after epoch {epoch + 1}: {mend}")
 
     def features(self) -> dict[str, Tensor]:
         """clean, noisy: features (N,d) of a sample of test images, float16, for pictures of training; the head's weight and bias."""
@@ -188,10 +198,15 @@ class Trainer:
         files.write_tensors(path, self.state(), {"history": json.dumps(self.history), "best_epoch": json.dumps(self.best_epoch)})
 
     def restore(self, path: Path) -> None:
-        tensors, metadata = files.read_tensors(path)
+        """Go on from a checkpoint; a damaged one is named in a line, and the run begins again."""
+        try:
+            tensors, metadata = files.read_tensors(path)
+        except InputError as error:
+            print(f"{self.config.name}: {str(error).partition(': delete it')[0]}; beginning again", file=sys.stderr, flush=True)
+            return
         try:
             self._restore(tensors, metadata)
-        except (KeyError, IndexError, RuntimeError) as error:
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
             raise InputError(f"{path} is no checkpoint of this version of the code: delete it, and the run begins again") from error
 
     def _restore(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -200,9 +215,13 @@ class Trainer:
         self.loss.load_state_dict(part("loss/"))
         momenta, parameters = part("momentum/"), list(self.model.parameters())
         for index, momentum in momenta.items():
+            if momentum.shape != parameters[int(index)].shape:
+                raise ValueError(f"momentum {index} is {tuple(momentum.shape)}")
             self.optimizer.state[parameters[int(index)]]["momentum_buffer"] = momentum
         self.best, self.best_epoch = part("best/"), json.loads(metadata["best_epoch"])
         self.history = json.loads(metadata["history"])
+        if [row["epoch"] for row in self.history] != list(range(1, len(self.history) + 1)):
+            raise ValueError("the history has a hole")
 
 
 def train(

@@ -1,0 +1,68 @@
+"""Rank correlations over images, whole and at a fixed third quantity, intervals from resampled images, and quantiles."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+RESAMPLES = 1000
+
+
+def bootstrap(statistic, sample: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of statistic(sample, axis=-1) over resampled images; sample (N,)."""
+    low, high = np.quantile(statistic(resampled(sample), axis=-1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def resampled(columns: np.ndarray) -> np.ndarray:
+    """RESAMPLES draws of N images with replacement, the same images in every column; (..., N) -> (..., RESAMPLES, N)."""
+    n = columns.shape[-1]
+    return columns[..., np.random.default_rng(0).integers(0, n, (RESAMPLES, n))]
+
+
+def correlations(columns: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlations of k quantities of N images with each other; (k, ..., N) -> (..., k, k).
+
+    >>> correlations(np.array([[1.0, 5.0, 7.0], [-2.0, -3.0, -9.0]]))[0, 1].round(6)
+    np.float64(-1.0)
+    """
+    ranks = stats.rankdata(columns, axis=-1)
+    ranks -= ranks.mean(-1, keepdims=True)
+    ranks /= np.linalg.norm(ranks, axis=-1, keepdims=True)
+    return np.einsum("i...n,j...n->...ij", ranks, ranks)
+
+
+def partial(r: np.ndarray, a: int, b: int, given: int) -> np.ndarray:
+    """The correlation of a and b at a fixed rank of a third: (r_ab - r_ac r_bc) / sqrt((1 - r_ac^2) (1 - r_bc^2)); (..., k, k) -> (...).
+
+    >>> c = np.arange(100.0)
+    >>> wave = np.resize([1.0, -1.0], 100)
+    >>> partial(correlations(np.stack([c + 5 * wave, c - 5 * wave, c])), 0, 1, given=2).round(2)
+    np.float64(-0.98)
+    """
+    ab, ac, bc = r[..., a, b], r[..., a, given], r[..., b, given]
+    return (ab - ac * bc) / np.sqrt((1 - ac**2) * (1 - bc**2))
+
+
+def ten_bins(curvature: np.ndarray, correct: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """The authors' measure: Pearson's r between 1..10 and the mean curvature of the images with that many correct views.
+
+    -> r, the bins that hold images, their mean curvature, their numbers of images. Images that are never correct are left out, as
+    theirs are.
+
+    >>> r, bins, means, counts = ten_bins(np.array([9.0, 3.0, 2.0, 1.0]), np.array([0, 1, 5, 10]))
+    >>> round(r, 2), bins.tolist(), means.tolist(), counts.tolist()
+    (-1.0, [1, 5, 10], [3.0, 2.0, 1.0], [1, 1, 1])
+    """
+    bins, counts = np.unique(correct[correct > 0].astype(int), return_counts=True)
+    means = np.array([curvature[correct == n].mean() for n in bins])
+    return (float(stats.pearsonr(bins, means).statistic) if len(bins) > 2 else float("nan")), bins, means, counts
+
+
+def spread(samples: dict, shares: tuple[float, float, float] = (0.25, 0.5, 0.75)) -> pd.DataFrame:
+    """Quantiles of the samples at each x: columns low, mid, high (quartiles, if nothing else is asked for), x in the index.
+
+    >>> spread({0.1: np.arange(5.0)}).to_numpy().tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    found = {x: np.quantile(np.asarray(values, dtype=float), shares) for x, values in samples.items()}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["low", "mid", "high"])
