@@ -102,7 +102,7 @@ def test_discriminative_puts_the_whole_weight_on_the_clean_view():
         (dict(sigma=-0.1), "sigma = -0.1 must not be negative"),
         (dict(images=-5), "images = -5 must not be negative"),
         (dict(pad=-1), "pad = -1 must not be negative"),
-        (dict(seed=-1), "seed = -1 must not be negative"),
+        (dict(seed=-1), r"seed = -1 is not a whole number from 0 to 2\^63 - 1"),
         (dict(stability=-1.0), "stability = -1.0 must not be negative"),
         (dict(weight_decay=-1e-4), "weight_decay = -0.0001 must not be negative"),
         (dict(delta_v=0.0), "delta_v = 0.0 must be positive"),

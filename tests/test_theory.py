@@ -330,6 +330,8 @@ def test_resampled_images_stay_together_and_give_the_bootstrap_interval():
     assert drawn.shape == (2, ranks.RESAMPLES, 300)
     pairs = set(zip(a, b, strict=True))
     assert set(zip(*drawn[:, 7], strict=True)) < pairs  # and some are missing, for others came twice
+    tied = np.stack([a, b, a.round()])
+    assert ranks.resampled_correlations(tied) == pytest.approx(ranks.correlations(ranks.resampled(tied)).astype(float), abs=1e-12)
     found = np.quantile(ranks.correlations(drawn)[:, 0, 1], (0.025, 0.975))
     scipys = stats.bootstrap(
         (a, b), lambda x, y: stats.spearmanr(x, y).statistic, paired=True, vectorized=False, method="percentile", rng=1, n_resamples=1000

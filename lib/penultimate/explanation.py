@@ -21,7 +21,7 @@ from .evaluate import seed_interval
 from .flatness import RECORDS
 from .methods import METHODS
 from .own import short
-from .ranks import bootstrap, correlations, partial, resampled
+from .ranks import bootstrap, correlations, partial, resampled_correlations
 from .records import verdict
 
 # What is compared, by the name that tables show: from the numbers of a record's images and its network.
@@ -174,7 +174,7 @@ def links(rows: pd.DataFrame, name: str) -> dict[str, dict]:
     by_seed = {key: [] for key in LINKS}
     for row in rows.itertuples():
         columns = np.stack([quantity(row, name), robustness(row), distance(row), row.images["margin"]])
-        whole, drawn = correlations(columns), correlations(resampled(columns))
+        whole, drawn = correlations(columns), resampled_correlations(columns)
         for key, pick in zip(LINKS, (_pair(0), _pair(2), _pair(3), _given(2), _given(3)), strict=True):
             by_seed[key].append((float(pick(whole)), *map(float, np.quantile(pick(drawn), (0.025, 0.975)))))
     found = {}

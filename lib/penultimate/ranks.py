@@ -15,8 +15,11 @@ def bootstrap(statistic, sample: np.ndarray) -> tuple[float, float]:
 
 def resampled(columns: np.ndarray) -> np.ndarray:
     """RESAMPLES draws of N images with replacement, the same images in every column; (..., N) -> (..., RESAMPLES, N)."""
-    n = columns.shape[-1]
-    return columns[..., np.random.default_rng(0).integers(0, n, (RESAMPLES, n))]
+    return columns[..., _draws(columns.shape[-1])]
+
+
+def _draws(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
 
 
 def correlations(columns: np.ndarray) -> np.ndarray:
@@ -29,6 +32,24 @@ def correlations(columns: np.ndarray) -> np.ndarray:
     ranks -= ranks.mean(-1, keepdims=True)
     ranks /= np.linalg.norm(ranks, axis=-1, keepdims=True)
     return np.einsum("i...n,j...n->...ij", ranks, ranks)
+
+
+def resampled_correlations(columns: np.ndarray) -> np.ndarray:
+    """`correlations(resampled(columns))` without sorting every draw; (k, N) -> (RESAMPLES, k, k).
+
+    A value that n images of a draw have, m of them with no greater one, has the rank m - (n - 1) / 2 there.
+    """
+    k, n = columns.shape
+    times = np.stack([np.bincount(draw, minlength=n) for draw in _draws(n)])  # how often a draw holds each image
+    ranks = np.empty((k, *times.shape))
+    for rank, column in zip(ranks, columns, strict=True):
+        order = np.argsort(column)
+        _, first, which = np.unique(column[order], return_index=True, return_inverse=True)
+        alike = np.add.reduceat(times[:, order], first, axis=1)
+        rank[:, order] = (alike.cumsum(1) - (alike - 1) / 2)[:, which]
+    ranks = (ranks - (n + 1) / 2) * np.sqrt(times)  # n ranks have the mean (n + 1) / 2
+    ranks /= np.linalg.norm(ranks, axis=-1, keepdims=True)
+    return np.einsum("irn,jrn->rij", ranks, ranks, optimize=True)
 
 
 def partial(r: np.ndarray, a: int, b: int, given: int) -> np.ndarray:
