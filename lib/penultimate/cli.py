@@ -31,6 +31,8 @@ DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets  [defau
 Budget = Annotated[str | None, typer.Option(help="time to spend, as 90s, 9m or 2h; the next call goes on from there")]
 Perturbation = Annotated[str, typer.Option(help=f"one of {', '.join(NOISES)}, or several joined by +")]
 Jobs = Annotated[int, typer.Option(help="processes that share the cores")]
+Backend = Annotated[str, typer.Option(help="where runs are computed: processes (here), or on a ray or dask cluster, see CLUSTER.md")]
+Address = Annotated[str | None, typer.Option(help="of the cluster: HOST:6379 for ray, tcp://HOST:8786 or a scheduler file for dask")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out pictures that cannot be used, from now on; otherwise an error")]
 
 
@@ -130,7 +132,7 @@ def with_config_fields(command):
 @with_config_fields
 def train(
     dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
-    data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1,
+    data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1, backend: Backend = "processes", address: Address = None,
     records: Annotated[Path | None, typer.Option(help="also put the finished runs' records in this folder")] = None,
     skip_bad: SkipBad = False, **fields,
 ):  # fmt: skip
@@ -145,7 +147,7 @@ def train(
     if skip_bad and data.is_own(dataset):
         own.settle(dataset, data.CACHE, skip_bad=True)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)
+    runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     if records:
         collect([run.record for run in runs], records)
         films.collect(runs, records)
@@ -205,6 +207,7 @@ def study(
     dataset: Dataset = "digits", preset: Preset = None,
     methods: Methods = "all", seeds: Seeds = "0-4", device: Device = "cpu", budget: Budget = None,
     jobs: Annotated[int, typer.Option(help="processes  [default: one for each core, one on cuda]")] = 0,
+    backend: Backend = "processes", address: Address = None,
     out: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/study]")] = None,
     skip_bad: SkipBad = False, **fields,
 ):  # fmt: skip
@@ -226,9 +229,9 @@ def study(
     elif fields:
         raise InputError(f"a study of {dataset} takes its preset as it is: leave out {', '.join(fields)}, or use train, which takes them")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or (cores if device == "cpu" else 1)
+    jobs = jobs or (cores if device == "cpu" and backend == "processes" else 1)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset)
-    runs = train_all(configs, device, budget=seconds_of(budget), jobs=jobs)
+    runs = train_all(configs, device, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     if len(runs) < len(configs):
         raise typer.Exit(0)  # the budget is used up, and train_all has said what is left
     written = report.study(runs, out or data.CACHE / "study", device)

@@ -1,0 +1,182 @@
+"""The same grid on real clusters, all on this machine: two Ray nodes, a Dask scheduler with two workers; and when they go away.
+
+The cache folder is all that they share. Runs end equal, to the bit, to those trained in this process.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from penultimate import data, engines, jobs
+from penultimate.data import HOME
+from penultimate.jobs import train_all
+from penultimate.runs import load_or_train
+
+EPOCHS = 30  # long enough to be killed in the middle
+SECONDS = 120  # a machine under load takes its time
+
+
+def wait_for(there):
+    deadline = time.time() + SECONDS
+    while not (found := there()):
+        assert time.time() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def configs(tiny):
+    return [tiny(seed=seed, epochs=EPOCHS, method=method, width=4) for seed in (0, 1) for method in ("normal", "proposed")]
+
+
+@pytest.fixture(scope="module")
+def here(configs, tmp_path_factory):
+    return [load_or_train(config, store=tmp_path_factory.mktemp("here")).record["metrics"] for config in configs]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A cache folder of its own, of which the workers learn from the call."""
+    monkeypatch.setattr(data, "CACHE", tmp_path / "shared")
+    (tmp_path / "shared").mkdir()
+    return tmp_path / "shared" / "runs"
+
+
+@pytest.fixture
+def trail(tmp_path, monkeypatch):
+    """Lines (process, run, epoch), one for every epoch that any worker trained."""
+    path = tmp_path / "trail"
+    path.touch()
+
+    def trailed(config, *given):
+        from penultimate import jobs, train
+
+        epoch = train.Trainer.epoch
+
+        def noted(self, number):
+            epoch(self, number)
+            with open(path, "a") as file:
+                file.write(f"{os.getpid()} {config.name} {number}\n")
+
+        train.Trainer.epoch = noted
+        try:
+            return jobs._work_elsewhere(config, *given)
+        finally:
+            train.Trainer.epoch = epoch
+
+    monkeypatch.setattr(jobs, "_work_elsewhere", trailed)
+    return lambda: [(int(pid), name, int(epoch)) for pid, name, epoch in (line.split() for line in path.read_text().splitlines())]
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(HOME / "lib"), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+class Ray:
+    """Two nodes with a core each."""
+
+    name = "ray"
+
+    def __init__(self, folder):
+        cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs pip install 'penultimate[cluster]'")
+        os.environ.update(environment())  # the nodes' processes inherit it
+        node = dict(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
+        self.cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)
+        self.second = self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        self.address = self.cluster.address
+
+    def lose_a_worker(self, pids):
+        self.cluster.remove_node(self.second, allow_graceful=False)  # a whole machine with its worker
+
+    def end(self):
+        self.cluster.shutdown()
+
+
+class Dask:
+    """A scheduler and two workers of one thread."""
+
+    name = "dask"
+
+    def __init__(self, folder):
+        pytest.importorskip("distributed", reason="needs pip install 'penultimate[cluster]'")
+        self.folder, self.address = folder, str(folder / "scheduler.json")
+        self.processes = [self.start("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard")]
+        wait_for(lambda: os.path.exists(self.address))
+        self.processes += [self.start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard") for _ in range(2)]
+
+    def start(self, kind, *words):
+        call = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--scheduler-file", self.address]
+        return subprocess.Popen(call, cwd=self.folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def lose_a_worker(self, pids):
+        next(process for process in self.processes if process.pid in pids).kill()
+
+    def end(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module", params=[Ray, Dask], ids=["ray", "dask"])
+def cluster(request, tmp_path_factory):
+    made = request.param(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.end()
+
+
+def train_there(configs, cluster, store):
+    return [run.record["metrics"] for run in train_all(configs, store=store, backend=cluster.name, address=cluster.address)]
+
+
+def test_all_runs_arrive_and_each_epoch_is_trained_once(cluster, configs, here, store, trail, capfd):
+    if cluster.name == "dask":
+        from distributed import Client
+
+        with Client(scheduler_file=cluster.address) as client:
+            client.wait_for_workers(2, timeout=SECONDS)
+    assert train_there(configs, cluster, store) == here
+    assert Counter((name, epoch) for _, name, epoch in trail()) == Counter((c.name, e) for c in configs for e in range(EPOCHS))
+    assert len({pid for pid, *_ in trail()} - {os.getpid()}) == 2
+    assert "[4/4] digits-digits-" in capfd.readouterr().out
+    train_there(configs, cluster, store)
+    assert len(trail()) == 4 * EPOCHS  # from the store
+
+
+def test_a_killed_workers_runs_are_done_again_elsewhere(cluster, configs, here, store, trail):
+    """Its last epoch may be trained again: it was not in the checkpoint yet. Everything before it is not."""
+    found = []
+    working = threading.Thread(target=lambda: found.extend(train_there(configs, cluster, store)), daemon=True)
+    working.start()
+    wait_for(lambda: len({pid for pid, *_ in trail()}) == 2 and trail()[-1][2] < EPOCHS // 2)
+    cluster.lose_a_worker({pid for pid, *_ in trail()})
+    working.join(SECONDS)
+    assert found == here
+    counts, of_run = Counter((name, epoch) for _, name, epoch in trail()), {}
+    for pid, name, _ in trail():
+        of_run.setdefault(name, set()).add(pid)
+    assert counts.keys() == {(c.name, e) for c in configs for e in range(EPOCHS)}
+    assert any(len(pids) == 2 for pids in of_run.values())  # begun in one process, ended in another
+    again = Counter(name for (name, _), count in counts.items() if count > 1)
+    assert max(counts.values()) <= 2 and sum(again.values()) <= 2 and max(again.values(), default=0) <= 1
+
+
+def test_a_cluster_that_goes_away_is_one_line_and_the_next_call_goes_on(cluster, configs, here, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    words = ["--methods", "normal,proposed", "--seeds", "0-1", "--width", "4", "--dim", "16", "--epochs", EPOCHS, "--images", "128"]
+    words += ["--batch", "64", "--lr", "0.05"]
+    call = [sys.executable, "-m", "penultimate", "train", *map(str, words)]
+    options = dict(env=environment() | {"PENULTIMATE_CACHE": str(shared)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    away = subprocess.Popen([*call, "--backend", cluster.name, "--address", cluster.address], **options)
+    wait_for(lambda: list(shared.glob("runs/*/checkpoint.safetensors")) or away.poll() is not None)
+    cluster.end()
+    out, errors = away.communicate(timeout=SECONDS)
+    assert away.returncode == 1 and errors.strip() == f"error: {engines.gone(cluster.name)}", out + errors
+    done = subprocess.run(call, **options)
+    assert done.returncode == 0, done.stderr
+    assert [load_or_train(config, store=shared / "runs").record["metrics"] for config in configs] == here
