@@ -1,5 +1,6 @@
 """Where runs are computed: processes of this machine, or a Ray or Dask cluster. joblib hands the calls out, whichever it is."""
 
+import logging
 import os
 import queue
 import socket
@@ -130,6 +131,8 @@ def _dask(address: str | None, jobs: int, device: str) -> Iterator[Callable[[], 
 
     if not address:
         raise InputError("--backend dask needs --address: tcp://HOST:8786 of the scheduler, or the path of its --scheduler-file")
+    for logger in [name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "asyncio"))]:
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # what matters is said in a line of our own
     try:
         at = dict(scheduler_file=address) if os.path.exists(address) else dict(address=address)
         client = Client(**at, timeout=SECONDS_TO_REACH, set_as_default=False)
