@@ -41,12 +41,13 @@ class Found(NamedTuple):
 
 
 def shown(name: str) -> str:
-    """A file name as text that can be printed and written, whatever bytes it is made of.
+    """A file name as text that can be printed in a line, whatever bytes it is made of.
 
-    >>> shown("Stra\\u0308\\u00dfe"), shown("a\\udcff")
-    ('Sträße', 'a\\\\udcff')
+    >>> shown("Stra\\u0308\\u00dfe"), shown("a\\udcff"), shown("a\\nb")
+    ('Sträße', 'a\\\\udcff', 'a\\\\nb')
     """
-    return unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode()
+    text = unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def find(root: str | Path) -> Found:
@@ -96,7 +97,7 @@ def _folders(folder: Path, root: Path) -> tuple[list[str], dict[str, str], list[
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith((".", "__MACOSX")):
             continue
-        if entry.is_symlink() and not entry.is_file():
+        if entry.is_symlink() and not os.path.isfile(entry.path):  # entry.is_file() raises where a link leads to itself
             bad[os.path.relpath(entry.path, root)] = "a link to a folder, or to nothing: put the pictures themselves there"
         elif entry.is_dir():
             names.append(entry.name)
@@ -120,6 +121,8 @@ def _files(folder: Path, root: Path) -> tuple[list[str], dict[str, str], list[st
                 ignored.append(relative)
             elif path.is_symlink() and not path.exists():
                 bad[relative] = "a link to nothing"
+            elif not path.is_file():  # a pipe would be waited for
+                bad[relative] = "not a file"
             elif not _inside(path, root):
                 bad[relative] = "a link out of the folder: put the picture itself there"
             else:
