@@ -3,7 +3,9 @@
 The cache folder is all that they share. Runs end equal, to the bit, to those trained in this process.
 """
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,11 +13,13 @@ import time
 from collections import Counter
 
 import pytest
+import typer
 
-from penultimate import data, engines, jobs
+from penultimate import InputError, data, engines, jobs
+from penultimate.cli import app
 from penultimate.data import HOME
 from penultimate.jobs import train_all
-from penultimate.runs import load_or_train
+from penultimate.runs import CODE_VERSION, load_or_train
 
 EPOCHS = 30  # long enough to be killed in the middle
 SECONDS = 120  # a machine under load takes its time
@@ -84,10 +88,18 @@ class Ray:
 
     def __init__(self, folder):
         cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs pip install 'penultimate[cluster]'")
-        os.environ.update(environment())  # the nodes' processes inherit it
-        node = dict(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
-        self.cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)
-        self.second = self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        patient = {"RAY_agent_register_timeout_ms": "120000", "RAY_worker_register_timeout_seconds": "120"}  # on a machine under load
+        os.environ.update(environment() | patient)  # the nodes' processes inherit it
+        for attempt in range(4):  # Ray gives a node's helpers 15 seconds to start; under load the first attempt only warms the disk's cache
+            self.cluster = cluster_utils.Cluster(initialize_head=False)
+            try:
+                for _ in range(2):
+                    self.second = self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
+                break
+            except Exception:
+                self.cluster.shutdown()
+                if attempt == 3:
+                    raise
         self.address = self.cluster.address
 
     def lose_a_worker(self, pids):
@@ -180,3 +192,71 @@ def test_a_cluster_that_goes_away_is_one_line_and_the_next_call_goes_on(cluster,
     done = subprocess.run(call, **options)
     assert done.returncode == 0, done.stderr
     assert [load_or_train(config, store=shared / "runs").record["metrics"] for config in configs] == here
+
+
+@pytest.mark.parametrize(
+    "backend, address, said",
+    [
+        ("mpi", None, "unknown backend 'mpi': choose one of processes, ray, dask"),
+        ("dask", None, "--backend dask needs --address"),
+        ("dask", "tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9 .* start one with dask scheduler"),
+        ("ray", "127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9: start one with ray start --head"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(configs, store, monkeypatch, backend, address, said):
+    pytest.importorskip({"dask": "distributed"}.get(backend, "joblib"), reason="needs pip install 'penultimate[cluster]'")
+    monkeypatch.setattr(engines, "SECONDS_TO_REACH", 1)
+    with pytest.raises(InputError, match=said) as no:
+        train_all(configs, store=store, backend=backend, address=address)
+    assert "\n" not in str(no.value)
+
+
+def test_a_cluster_engine_that_is_not_installed_is_named(configs, store, monkeypatch):
+    for module, backend in (("ray", "ray"), ("distributed", "dask")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(InputError, match=rf"{backend} is not installed .*pip install 'penultimate\[cluster\]' on every machine"):
+            train_all(configs, store=store, backend=backend, address="127.0.0.1:9")
+
+
+def test_a_dask_worker_of_several_threads_is_refused(configs, store):
+    distributed = pytest.importorskip("distributed", reason="needs pip install 'penultimate[cluster]'")
+    said = "has 2 threads: start it with --nthreads 1, and with more --nworkers"
+    two = distributed.LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None)
+    with two, pytest.raises(InputError, match=said):
+        train_all(configs, store=store, backend="dask", address=two.scheduler_address)
+
+
+def test_a_machine_with_other_code_or_without_the_shared_folder_refuses(configs, tmp_path):
+    _, other = jobs._work_elsewhere(configs[0], {}, tmp_path, "0123456789")
+    assert "has other code of penultimate" in str(other) and "install the same there" in str(other)
+    _, apart = jobs._work_elsewhere(configs[0], {}, tmp_path / "none", CODE_VERSION)
+    assert f"has no folder {tmp_path / 'none'}: put it on a disk that all machines share" in str(apart)
+
+
+def test_what_a_worker_takes_with_it_is_handed_out_again_until_nothing_ends(configs, store, monkeypatch, capsys):
+    """An engine whose workers die after a first result, then at once: by a stand-in for the cluster, so that every turn is seen."""
+    turns = []
+
+    def stand_in(calls, engine, name):
+        turns.append(len(calls))
+        if len(turns) == 1:
+            yield calls[0][1], None
+        raise engines.Lost("gone")
+
+    monkeypatch.setattr(engines, "watched", stand_in)
+    monkeypatch.setattr(engines, "cluster", lambda *given: contextlib.nullcontext(lambda: None))
+    with pytest.raises(InputError, match="workers went away twice with nothing finished between"):
+        train_all(configs, store=store, backend="ray")
+    assert turns == [4, 3] and "the 3 runs that are not finished are handed out again" in capsys.readouterr().out
+
+
+def test_the_pages_scripts_are_bash_and_name_real_options():
+    page = (HOME / "CLUSTER.md").read_text()
+    (script,) = re.findall(r"```bash\n(.*?)```", page, re.S)
+    assert subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True).stderr == ""
+    assert script.startswith("#!/bin/bash\n#SBATCH ") and "set -euo pipefail" in script
+    commands = re.findall(r"-m penultimate (\w+)(.*)", page)
+    assert len(commands) == 3
+    for name, words in commands:
+        options = {word for parameter in typer.main.get_command(app).commands[name].params for word in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", words)) <= options, words
