@@ -6,7 +6,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -25,52 +25,53 @@ class Lost(Exception):
 
 
 class Engine(NamedTuple):
-    """How joblib is told of it; how many calls at once; whether a cluster still answers; what it raises for a worker that went away."""
+    """How joblib is told of it; how many calls at once; how it returns results; whether a cluster still answers; what it raises for a
+    worker that went away."""
 
     told: dict
     jobs: int
+    return_as: str
     alive: Callable[[], bool]
     lost: tuple[type[Exception], ...]
 
 
-def handed_out(calls: list[tuple], told: dict, jobs: int) -> Iterator:
+def handed_out(calls: list[tuple], told: dict, jobs: int, return_as: str = "generator_unordered") -> Iterable:
     """The results of calls (function, arguments ...), as they come. All are handed out before this returns: workers have started then."""
     with parallel_config(**told):
-        return Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
-            delayed(f)(*given) for f, *given in calls
-        )
+        return Parallel(n_jobs=jobs, return_as=return_as, batch_size=1, pre_dispatch="all")(delayed(f)(*given) for f, *given in calls)
 
 
 def watched(calls: list[tuple], engine: Engine, name: str) -> Iterator:
-    """The results of calls on a cluster; Lost where a worker went away, InputError where the whole cluster did.
+    """The results of calls on a cluster, and None for every look that found it well; Lost where a worker went away, InputError where the
+    whole cluster did.
 
     joblib waits for ever where nobody is left to answer, so it waits in a thread, and the cluster is looked at meanwhile.
     """
-    came = queue.Queue()
+    came, left = queue.Queue(), len(calls)
 
     def wait() -> None:
         try:
-            for result in handed_out(calls, engine.told, engine.jobs):
+            for result in handed_out(calls, *engine[:3]):
                 came.put((result, None))
         except BaseException as error:  # whatever it is: raised below, in the caller's thread
             came.put((None, error))
 
     threading.Thread(target=wait, daemon=True).start()
-    for _ in calls:
-        result, error = None, None
-        while result is None and error is None:
-            try:
-                result, error = came.get(timeout=SECONDS_BETWEEN_LOOKS)
-            except queue.Empty:
-                if not engine.alive():
-                    raise InputError(gone(name)) from None
-        if error is None:
-            yield result
-            continue
-        time.sleep(SECONDS_BETWEEN_LOOKS)  # of a cluster that ends, workers may end first
-        if not engine.alive():
+    while left:
+        try:
+            result, error = came.get(timeout=SECONDS_BETWEEN_LOOKS)
+        except queue.Empty:
+            result = error = None
+        if error:
+            time.sleep(SECONDS_BETWEEN_LOOKS)  # of a cluster that ends, workers may end first
+        if (result is None or error) and not engine.alive():
             raise InputError(gone(name)) from error
-        raise Lost(" ".join(str(error).split())[:200]) from error if isinstance(error, engine.lost) else error
+        if isinstance(error, engine.lost):
+            raise Lost(" ".join(str(error).split())[:200]) from error
+        if error:
+            raise error
+        left -= result is not None
+        yield result
 
 
 def gone(name: str) -> str:
@@ -108,14 +109,19 @@ def _ray(address: str | None, jobs: int, device: str) -> Iterator[Callable[[], E
         raise InputError(f"no Ray cluster at {address} ({told}): start one with ray start --head, and give --address HOST:6379") from error
     register_ray()
     on_gpu = device.startswith("cuda")
-    needs, head = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}, ray.get_runtime_context().gcs_address
+    head = ray.get_runtime_context().gcs_address
 
     def engine() -> Engine:
-        there = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
-        if not there:
-            raise InputError(f"the Ray cluster at {head} has no {'GPU' if on_gpu else 'CPU'} left: {SAFE}; add a machine and call again")
+        there = {kind: int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
+        if there["CPU"] < 2 or (on_gpu and not there["GPU"]):
+            raise InputError(
+                f"the Ray cluster at {head} has {there['CPU']} cores and {there['GPU']} GPUs: {SAFE}; add a machine and call again"
+            )
+        most = there["GPU" if on_gpu else "CPU"]
+        at_once = min(max(2, min(jobs or most, most)), there["CPU"])  # a single one joblib would compute here
+        needs = dict(num_cpus=1, num_gpus=min(1, there["GPU"] / at_once) if on_gpu else 0, scheduling_strategy="SPREAD")
         told = dict(backend="ray", ray_remote_args=needs)
-        return Engine(told, min(jobs or there, there), lambda: _answers(head), (ray.exceptions.RayError,))
+        return Engine(told, at_once, "list", lambda: _answers(head), (ray.exceptions.RayError,))
 
     try:
         yield engine
@@ -144,7 +150,7 @@ def _dask(address: str | None, jobs: int, device: str) -> Iterator[Callable[[], 
         for worker, threads in client.nthreads().items():
             if threads > 1:  # PyTorch's generator of initial weights is one for all threads of a process
                 raise InputError(f"the worker {worker} has {threads} threads: start it with --nthreads 1, and with more --nworkers")
-        return Engine(dict(backend="dask", client=client), -1, lambda: client.status == "running", (KilledWorker,))
+        return Engine(dict(backend="dask", client=client), -1, "generator_unordered", lambda: client.status == "running", (KilledWorker,))
 
     try:
         yield engine

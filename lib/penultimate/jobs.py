@@ -18,6 +18,7 @@ from .runs import STORE, Config, Run, check_pictures, load_or_train, stored
 from .train import OutOfTime, usable
 
 SECONDS_BETWEEN_LINES = 5
+PAUSES = (5, 10, 30)  # seconds, before runs of a worker that went away are handed out again
 NARROW = 16  # channels of the first stage
 
 
@@ -198,20 +199,34 @@ def _on_cluster(
     waiting: list[Config], progress: Progress, jobs: int, where: tuple, options: dict
 ) -> Iterator[tuple[Config, Exception | None]]:
     """Where machines go away with their runs, those that are left go on with these, from their last whole epoch."""
-    left, before = dict.fromkeys(waiting), None
+    left, in_vain = dict.fromkeys(waiting), 0
     here = {name: Path(path).resolve() for name, path in (("store", options["store"]), ("root", options["root"])) if path}
     with engines.cluster(*where, 0 if jobs == 1 else jobs, options["device"]) as engine:
-        while left and len(left) != before:
+        while left:
             before = len(left)
             calls = [(_work_elsewhere, config, options | here, data.CACHE, runs.CODE_VERSION) for config in left]
             try:
-                for config, outcome in engines.watched(calls, engine(), where[0]):
+                for result in engines.watched(calls, engine(), where[0]):
+                    for config, outcome in [result] if result else _arrived(left, here["store"]):
+                        if config in left:
+                            del left[config]
+                            yield config, outcome
+            except engines.Lost as error:
+                for config, outcome in _arrived(left, here["store"]):
                     del left[config]
                     yield config, outcome
-            except engines.Lost as error:
+                in_vain = in_vain + 1 if len(left) == before else 0
+                if in_vain > len(PAUSES):
+                    raise InputError(
+                        f"workers go away again and again with nothing finished (out of memory?): {engines.SAFE}; give fewer --jobs"
+                    ) from error
                 progress.runs.write(f"a worker went away ({error}); the {len(left)} runs that are not finished are handed out again")
-    if left:
-        raise InputError(f"workers went away twice with nothing finished between (out of memory?): {engines.SAFE}; give fewer --jobs")
+                time.sleep(PAUSES[max(0, in_vain - 1)])  # until the cluster has counted what is left of it
+
+
+def _arrived(configs, store: Path) -> list[tuple[Config, None]]:
+    """Those that are finished in the store: not every cluster tells before all are."""
+    return [(config, None) for config in configs if stored(config, store)]
 
 
 @contextmanager
