@@ -146,6 +146,7 @@ def train_there(configs, cluster, store):
     return [run.record["metrics"] for run in train_all(configs, store=store, jobs=2, backend=cluster.name, address=cluster.address)]
 
 
+@pytest.mark.slow
 def test_all_runs_arrive_and_each_epoch_is_trained_once(cluster, configs, here, store, trail, capfd):
     if cluster.name == "dask":
         from distributed import Client
@@ -160,6 +161,7 @@ def test_all_runs_arrive_and_each_epoch_is_trained_once(cluster, configs, here, 
     assert len(trail()) == 4 * EPOCHS  # from the store
 
 
+@pytest.mark.slow
 def test_a_killed_workers_runs_are_done_again_elsewhere(cluster, configs, here, store, trail):
     """Its last epoch may be trained again: it was not in the checkpoint yet. Everything before it is not."""
     found = []
@@ -178,6 +180,7 @@ def test_a_killed_workers_runs_are_done_again_elsewhere(cluster, configs, here, 
     assert max(counts.values()) <= 2 and sum(again.values()) <= 2 and max(again.values(), default=0) <= 1
 
 
+@pytest.mark.slow
 def test_a_cluster_that_goes_away_is_one_line_and_the_next_call_goes_on(cluster, configs, here, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()

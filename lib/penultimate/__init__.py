@@ -2,9 +2,9 @@
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
 vision, splits, pictures, own, data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature,
-theory, layers, configs, integrity, runs, planes, checks, records, engines, jobs, suggest, roads, ranks, flatness, explanation, accounts, films,
-lookup, grids, experiments, claims, embed, figures, figures_curvature, figures_experiments, figures_pictures, drawings, widgets,
-explorers, bench, reliability, report, cli, cli_curvature, cli_experiments.
+theory, layers, configs, integrity, runs, planes, checks, records, engines, jobs, suggest, roads, ranks, flatness, explanation,
+accounts, films, lookup, grids, experiments, claims, embed, figures, figures_curvature, figures_experiments, figures_pictures,
+drawings, widgets, explorers, bench, reliability, report, cli, cli_curvature, cli_experiments.
 """
 
 import math
