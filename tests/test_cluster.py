@@ -147,12 +147,8 @@ def train_there(configs, cluster, store):
 
 
 @pytest.mark.slow
-def test_all_runs_arrive_and_each_epoch_is_trained_once(cluster, configs, here, store, trail, capfd):
-    if cluster.name == "dask":
-        from distributed import Client
-
-        with Client(scheduler_file=cluster.address) as client:
-            client.wait_for_workers(2, timeout=SECONDS)
+def test_all_runs_arrive_and_each_epoch_is_trained_once(cluster, configs, here, store, trail, capfd, monkeypatch):
+    monkeypatch.setattr(engines, "SECONDS_TO_REACH", SECONDS)
     assert train_there(configs, cluster, store) == here
     assert Counter((name, epoch) for _, name, epoch in trail()) == Counter((c.name, e) for c in configs for e in range(EPOCHS))
     assert len({pid for pid, *_ in trail()} - {os.getpid()}) == 2
@@ -225,9 +221,18 @@ def test_a_cluster_engine_that_is_not_installed_is_named(configs, store, monkeyp
 def test_a_dask_worker_of_several_threads_is_refused(configs, store):
     distributed = pytest.importorskip("distributed", reason="needs pip install 'penultimate[cluster]'")
     said = "has 2 threads: start it with --nthreads 1, and with more --nworkers"
-    two = distributed.LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None)
+    two = distributed.LocalCluster(2, threads_per_worker=2, processes=False, dashboard_address=None)
     with two, pytest.raises(InputError, match=said):
         train_all(configs, store=store, backend="dask", address=two.scheduler_address)
+
+
+def test_a_single_dask_worker_is_refused(configs, store, monkeypatch):
+    """joblib would compute here instead, without a word."""
+    distributed = pytest.importorskip("distributed", reason="needs pip install 'penultimate[cluster]'")
+    monkeypatch.setattr(engines, "SECONDS_TO_REACH", 1)
+    one = distributed.LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None)
+    with one, pytest.raises(InputError, match="has 1 worker.*: start two or more, or leave out --backend"):
+        train_all(configs, store=store, backend="dask", address=one.scheduler_address)
 
 
 def test_a_machine_with_other_code_or_without_the_shared_folder_refuses(configs, tmp_path):
