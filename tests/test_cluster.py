@@ -103,6 +103,9 @@ class Ray:
                     raise
         self.address = self.cluster.address
 
+    def mend(self):
+        """Two cores are left."""
+
     def lose_a_worker(self, pids):
         self.cluster.remove_node(self.second, allow_graceful=False)  # a whole machine with its worker
 
@@ -125,6 +128,13 @@ class Dask:
     def start(self, kind, *words):
         call = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--scheduler-file", self.address]
         return subprocess.Popen(call, cwd=self.folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def mend(self):
+        from distributed import Client
+
+        self.processes.append(self.start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"))
+        with Client(scheduler_file=self.address) as client:
+            client.wait_for_workers(2, timeout=SECONDS)
 
     def lose_a_worker(self, pids):
         next(process for process in self.processes if process.pid in pids).kill()
@@ -180,6 +190,7 @@ def test_a_killed_workers_runs_are_done_again_elsewhere(cluster, configs, here, 
 def test_a_cluster_that_goes_away_is_one_line_and_the_next_call_goes_on(cluster, configs, here, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
+    cluster.mend()
     words = ["--methods", "normal,proposed", "--seeds", "0-1", "--width", "4", "--dim", "16", "--epochs", EPOCHS, "--images", "128"]
     words += ["--batch", "64", "--lr", "0.05"]
     call = [sys.executable, "-m", "penultimate", "train", *map(str, words)]

@@ -147,14 +147,15 @@ def _dask(address: str | None, jobs: int, device: str) -> Iterator[Callable[[], 
         raise InputError(f"no Dask scheduler answers at {address} ({told}): start one with dask scheduler, and give its address") from error
 
     def engine() -> Engine:
-        try:
-            client.wait_for_workers(2, timeout=SECONDS_TO_REACH)  # a single one joblib would leave aside, and compute here
-        except TimeoutError as error:
-            there = len(client.nthreads())
-            raise InputError(f"the Dask cluster at {address} has {there} worker(s): start two or more, or leave out --backend") from error
-        for worker, threads in client.nthreads().items():
-            if threads > 1:  # PyTorch's generator of initial weights is one for all threads of a process
-                raise InputError(f"the worker {worker} has {threads} threads: start it with --nthreads 1, and with more --nworkers")
+        for needed in (1, 2):  # a single one joblib would leave aside, and compute here
+            try:
+                client.wait_for_workers(needed, timeout=SECONDS_TO_REACH)
+            except TimeoutError as error:
+                there = f"{len(client.nthreads())} worker(s)"
+                raise InputError(f"the Dask cluster at {address} has {there}: start two or more, or leave out --backend") from error
+            for worker, threads in client.nthreads().items():
+                if threads > 1:  # PyTorch's generator of initial weights is one for all threads of a process
+                    raise InputError(f"the worker {worker} has {threads} threads: start it with --nthreads 1, and with more --nworkers")
         return Engine(dict(backend="dask", client=client), -1, "generator_unordered", lambda: client.status == "running", (KilledWorker,))
 
     try:
