@@ -1,4 +1,5 @@
 # make study   train, measure and show everything (DATASET=cifar10 PRESET=small DEVICE=cuda for other scales)
+# (make study DATASET=path/to/folder ARGS="--image-size 48 --no-flip" for pictures of your own, see README)
 # make test    prove that the code does what the paper's formulas say
 # make soak    kill it, fill its disk, feed it damaged files, for an hour: what was lost
 # make lab     open the notebooks in JupyterLab
@@ -12,7 +13,7 @@ RUN = .venv/bin/python -m
 .DEFAULT_GOAL := study
 
 study: .venv
-	$(RUN) penultimate study --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE)
+	$(RUN) penultimate study --dataset "$(DATASET)" --preset $(PRESET) --device $(DEVICE) $(ARGS)
 
 test: .venv
 	$(RUN) pytest
@@ -62,8 +63,10 @@ figures: .venv
 notebooks: .venv
 	$(RUN) penultimate report --notebooks
 
+# Pins that still fit stay; ARGS=--upgrade renews them all.
 lock:
-	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet -o requirements-all.txt
+	cat requirements-cuda.txt requirements.txt | grep == > requirements-all.txt
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet $(ARGS) -o requirements-all.txt
 	( head -1 requirements-cuda.txt; grep -E '^(nvidia-|cuda-|triton)' requirements-all.txt ) > requirements-cuda.new && mv requirements-cuda.new requirements-cuda.txt
 	( head -2 requirements.txt; grep -vE '^(nvidia-|cuda-|triton)' requirements-all.txt ) > requirements.new && mv requirements.new requirements.txt
 	rm requirements-all.txt

@@ -196,7 +196,7 @@ def test_cifar10_in_the_format_of_its_archive(tmp_path, monkeypatch):
         (folder / name).write_bytes(pickle.dumps(content))
         files[name] = content
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(data.CIFAR10_CLASSES)}))
-    reader = data.torchvision_part("datasets").CIFAR10
+    reader = data.vision.imported("torchvision.datasets").CIFAR10
     monkeypatch.setattr(reader, "train_list", [["data_batch_1", md5(folder / "data_batch_1")]])
     monkeypatch.setattr(reader, "test_list", [["test_batch", md5(folder / "test_batch")]])
     monkeypatch.setattr(reader, "meta", {"filename": "batches.meta", "key": "label_names", "md5": md5(folder / "batches.meta")})
@@ -217,7 +217,7 @@ def test_cifar10_without_a_network_says_where_to_put_the_file(tmp_path, monkeypa
     def fail(self):
         raise error
 
-    monkeypatch.setattr(data.torchvision_part("datasets").CIFAR10, "download", fail)
+    monkeypatch.setattr(data.vision.imported("torchvision.datasets").CIFAR10, "download", fail)
     with pytest.raises(InputError, match=f"CIFAR10 is not in {tmp_path} and could not be downloaded.*put cifar10.npz there") as found:
         data.load("cifar10", tmp_path)
     assert "\n" not in str(found.value)
@@ -239,7 +239,7 @@ def test_cifar10_images():
 def test_svhn_in_its_own_format(tmp_path, monkeypatch):
     from scipy.io import savemat
 
-    reader, rng, images = data.torchvision_part("datasets").SVHN, np.random.default_rng(0), {}
+    reader, rng, images = data.vision.imported("torchvision.datasets").SVHN, np.random.default_rng(0), {}
     official = {}
     for part, n in (("train", 100), ("test", 20)):
         images[part] = rng.integers(0, 256, (32, 32, 3, n), dtype=np.uint8)
@@ -258,7 +258,7 @@ def test_svhn_without_a_network_says_so(tmp_path, monkeypatch):
     def fail(self):
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(data.torchvision_part("datasets").SVHN, "download", fail)
+    monkeypatch.setattr(data.vision.imported("torchvision.datasets").SVHN, "download", fail)
     with pytest.raises(InputError, match=f"SVHN is not in {tmp_path} and could not be downloaded.*no route to host"):
         data.load("svhn", tmp_path)
 

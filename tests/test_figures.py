@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from penultimate import figures, records
+from penultimate import drawings, figures, records
 
 ROWS = records.headline(None, "digits", "digits")
 
@@ -43,3 +43,14 @@ def test_an_animation_holds_every_frame_and_the_last_one_longest(tmp_path):
         assert gif.n_frames == 3 and gif.size == (120, 90)
         times = [gif.seek(i) or gif.info["duration"] for i in range(3)]
     assert times == [200, 200, 3000]
+
+
+@pytest.mark.parametrize("classes, shown", [(2, 3), (20, 21), (100, 1)])
+def test_a_legend_names_two_classes_and_not_a_hundred(classes, shown):
+    """The rings of misread images are named whatever the number."""
+    labels = np.arange(classes).repeat(2)
+    points = np.random.default_rng(0).normal(size=(len(labels), 2))
+    maps, wrong = {"a": points, "b": points}, {name: labels == 0 for name in "ab"}
+    figure = drawings.umap_panels(maps, labels, wrong, [f"class {c}" for c in range(classes)], "UMAP")
+    assert sum(trace.showlegend for trace in figure.data) == shown
+    assert figure.layout.legend.title.text == ("100 classes" if classes == 100 else "class")

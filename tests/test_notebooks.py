@@ -159,6 +159,24 @@ def adversary(findings):
     assert {("digits", "proposed − normal"), ("digits", "proposed − both")} <= apart
 
 
+def your_images(findings):
+    assert findings["synthetic"] and findings["classes"] == {"junction": 22, "left": 43, "right": 43, "straight": 43}
+    tried = list(findings["suggested"].values())
+    lost = [tried[0] - accuracy for accuracy in tried]
+    assert all(points < 0.05 for points in lost[1:-1]) and (lost[-1] >= 0.05 - 1e-4 or len(tried) == 16)
+    assert findings["trained_at"] == pytest.approx(findings["sigma"], abs=1e-6)
+    assert findings["accuracy"].keys() == findings["balanced"].keys() and len(findings["accuracy"]) == 3 * 5
+    assert findings["accuracy"] != findings["balanced"]  # there are half as many junctions
+    assert findings["verdicts"].keys() == {"both", "proposed"}
+
+
+def your_training_loop(findings):
+    assert findings["width"] == 512 and findings["steps"] == 2 * 4 and findings["seen"]
+    own, foreign = findings["totals"].values()
+    assert len(own) == len(foreign) == 2 and own[1] < own[0]
+    assert all(0 <= value <= 1 for values in findings["accuracy"].values() for value in values) and len(findings["accuracy"]) == 3
+
+
 ASSERTED = {
     "00_start_here": start_here,
     "01_losses_by_hand": losses_by_hand,
@@ -169,5 +187,7 @@ ASSERTED = {
     "06_transfer": transfer,
     "07_curvature": curvature,
     "09_claims": claims,
+    "10_your_images": your_images,
+    "11_your_training_loop": your_training_loop,
     "12_adversary": adversary,
 }

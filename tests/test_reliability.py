@@ -11,7 +11,8 @@ from soak import disk, fuzz, malice, runs
 from penultimate.data import HOME
 
 CASES = {"npz": 2500, "records": 800, "films": 700, "curvature records": 700, "weights": 4000, "weights of an older version": 400,
-         "checkpoints": 400, "lookups": 60, "command line": 200, "notebooks' parameters": 300}  # fmt: skip
+         "checkpoints": 400, "lookups": 60, "folders of pictures": 400, "what was settled": 600,
+         "command line": 200, "notebooks' parameters": 300}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,11 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-data, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses, curvature, theory, layers, configs, integrity,
-runs, planes, checks, records, jobs, ranks, flatness, explanation, accounts, films, lookup, grids, experiments, attacks, certified,
-adversary, resistance, accounts_adversary, claims, embed, figures, figures_curvature, figures_experiments, figures_adversary, drawings,
-widgets, explorers, bench, reliability, report, cli, cli_adversary, cli_curvature, cli_experiments.
+vision, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, train, evaluate, geometry, logit_losses,
+curvature, theory, layers, configs, integrity, runs, planes, checks, records, engines, jobs, suggest, roads, ranks, flatness, explanation,
+accounts, calibration, transfer, shifts, films, lookup, grids, experiments, attacks, certified, adversary, resistance, accounts_adversary,
+claims, embed, figures, figures_curvature, figures_experiments, figures_transfer, figures_adversary, figures_pictures, drawings, widgets,
+explorers, bench, reliability, report, cli and its commands in cli_*.
 """
 
 import math

@@ -51,7 +51,7 @@ def run_record(record: dict) -> None:
         gaussian, shape = measured["gaussian"], measured["gaussian"]["correct"]["shape"]
         levels, draws, _ = shape
         _numbers(gaussian["levels"], (levels,))
-        for name in gaussian.keys() & {"accuracy", "accuracy_exact"} | {"accuracy"}:
+        for name in gaussian.keys() & {"accuracy", "accuracy_exact", "balanced"} | {"accuracy"}:
             _numbers(gaussian[name], (levels, draws))
         unpack(gaussian["correct"])
         _require(measured["geometry"].keys() >= {"radius", "margin", "ratio", "gap"}, "the feature geometry")

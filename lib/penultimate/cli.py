@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from . import InputError
+from . import InputError, data
 from .methods import METHODS
 from .noise import NOISES
 from .runs import PRESETS, Config, grid
@@ -22,7 +22,7 @@ MOST_SEEDS = 10_000
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Dataset = Annotated[str, typer.Option(help="digits, cifar10, svhn, or the path of an .npz file in Keras layout")]
+Dataset = Annotated[str, typer.Option(help="digits, cifar10, svhn, an .npz file in Keras layout, or a folder of class folders of pictures")]
 Preset = Annotated[str | None, typer.Option(help=f"one of {', '.join(PRESETS)}  [default: digits for digits, small for others]")]
 Methods = Annotated[str, typer.Option(help=f"'all', or names joined by commas: {', '.join(METHODS)}")]
 Seeds = Annotated[str, typer.Option(help="a seed, a range 0-4, or a list 0,2,5")]
@@ -31,6 +31,9 @@ DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets  [defau
 Budget = Annotated[str | None, typer.Option(help="time to spend, as 90s, 9m or 2h; the next call goes on from there")]
 Perturbation = Annotated[str, typer.Option(help=f"one of {', '.join(NOISES)}, or several joined by +")]
 Jobs = Annotated[int, typer.Option(help="processes that share the cores")]
+Backend = Annotated[str, typer.Option(help="where runs are computed: processes (here), or on a ray or dask cluster, see CLUSTER.md")]
+Address = Annotated[str | None, typer.Option(help="of the cluster: HOST:6379 for ray, tcp://HOST:8786 or a scheduler file for dask")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out pictures that cannot be used, from now on; otherwise an error")]
 
 
 def seeds_of(text: str) -> list[int]:
@@ -91,6 +94,15 @@ def numbers_of(what: str, text: str) -> tuple[float, ...]:
         raise InputError(f"{what} {text!r}: give numbers joined by commas, such as 0,8/255,0.1") from None
 
 
+def located(dataset: str) -> str:
+    """A data set's name, or its absolute path: a run is found by its configuration, from whatever folder.
+
+    >>> located("digits"), located("set.npz") == str(Path("set.npz").resolve())
+    ('digits', True)
+    """
+    return str(Path(dataset).resolve()) if dataset.endswith(".npz") or (os.path.isdir(dataset) and data.is_own(dataset)) else dataset
+
+
 def with_config_fields(command):
     """Give a command an option for every field of Config that it does not name itself; they arrive as **fields."""
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -107,8 +119,7 @@ def with_config_fields(command):
         fields = {name: given.pop(name) for name in further if given.get(name) is not None or given.pop(name, None)}
         if "milestones" in fields:
             fields["milestones"] = tuple(int(m) if m % 1 == 0 else m for m in numbers_of("milestones", fields["milestones"]))
-        if given["dataset"].endswith(".npz"):  # a run is found by its configuration, from whatever folder
-            given["dataset"] = str(Path(given["dataset"]).resolve())
+        given["dataset"] = located(given["dataset"])
         return command(**given, **fields)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -121,19 +132,22 @@ def with_config_fields(command):
 @with_config_fields
 def train(
     dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
-    data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1,
-    records: Annotated[Path | None, typer.Option(help="also put the finished runs' records in this folder")] = None, **fields,
+    data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1, backend: Backend = "processes", address: Address = None,
+    records: Annotated[Path | None, typer.Option(help="also put the finished runs' records in this folder")] = None,
+    skip_bad: SkipBad = False, **fields,
 ):  # fmt: skip
     """Train and measure runs; those in the store are reused, interrupted ones resumed.
 
     Example: python -m penultimate train --methods normal,proposed --seeds 0-4 --jobs 2 --epochs 10
     """
-    from . import films
+    from . import films, own
     from .jobs import train_all
     from .records import collect
 
+    if skip_bad and data.is_own(dataset):
+        own.settle(dataset, data.CACHE, skip_bad=True)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs)
+    runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     if records:
         collect([run.record for run in runs], records)
         films.collect(runs, records)
@@ -160,14 +174,14 @@ def sweep(
     import numpy as np
     import pandas as pd
 
-    from . import data, evaluate, files, noise
+    from . import evaluate, files, noise
     from .jobs import train_all
     from .records import cell
     from .train import usable
 
     amounts, tables = numbers_of("levels", levels), []
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    test = data.load(dataset, data_root).test.to(usable(device))
+    test = data.load(dataset, data_root, fields.get("image_size")).test.to(usable(device))
     for amount in amounts:  # what cannot apply is said before anything is trained
         shown = data.to_unit(test.images[:500])
         noise.must_touch(perturbation, shown, amount) if amount else noise.check(perturbation, shown)
@@ -187,26 +201,36 @@ def sweep(
 
 
 @app.command()
+@with_config_fields
 def study(
     dataset: Dataset = "digits", preset: Preset = None,
     methods: Methods = "all", seeds: Seeds = "0-4", device: Device = "cpu", budget: Budget = None,
     jobs: Annotated[int, typer.Option(help="processes  [default: one for each core, one on cuda]")] = 0,
+    backend: Backend = "processes", address: Address = None,
     out: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/study]")] = None,
+    skip_bad: SkipBad = False, **fields,
 ):  # fmt: skip
     """Train every method on several seeds, run the notebooks, write figures and one report.html.
 
+    Of one's own data the noise level is suggested by the data, and fields of Config are settled for it; other data takes its preset.
+
     Example: python -m penultimate study --dataset cifar10 --preset small --device cuda
+    Example: python -m penultimate study --dataset path/to/folder --image-size 48 --no-flip
     """
-    from . import data, report
+    from . import own, report, suggest
     from .jobs import train_all
 
     if not {"normal", "both", "proposed"} <= set(methods_of(methods)):
         raise InputError(f"methods {methods!r}: a study compares at least normal, both and proposed; train takes any of them")
-    dataset = str(Path(dataset).resolve()) if dataset.endswith(".npz") else dataset
+    if data.is_own(dataset):
+        settled = suggest.settle(dataset, preset, device, skip_bad=skip_bad or None, **fields)
+        typer.echo(f"{own.describe(data.load(dataset))}\n{suggest.said(settled)}")
+    elif fields:
+        raise InputError(f"a study of {dataset} takes its preset as it is: leave out {', '.join(fields)}, or use train, which takes them")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or (cores if device == "cpu" else 1)
+    jobs = jobs or (cores if device == "cpu" and backend == "processes" else 1)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset)
-    runs = train_all(configs, device, budget=seconds_of(budget), jobs=jobs)
+    runs = train_all(configs, device, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     if len(runs) < len(configs):
         raise typer.Exit(0)  # the budget is used up, and train_all has said what is left
     written = report.study(runs, out or data.CACHE / "study", device)
@@ -225,8 +249,9 @@ def report_command(
 
     Example: python -m penultimate report --dataset digits
     """
-    from . import data, report
+    from . import report
 
+    dataset = located(dataset)
     if publish:
         report.publish()
     elif notebooks:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .cli import Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, seconds_of, seeds_of
+from .cli import Address, Backend, Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, located, seconds_of, seeds_of
 
 NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, decisive, joined by commas"
 
@@ -13,7 +13,7 @@ NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, decisive, j
 @app.command()
 def experiments(
     dataset: Dataset = "digits", preset: Preset = None, seeds: Seeds = "0-4", device: Device = "cpu", data_root: DataRoot = None,
-    budget: Budget = None, jobs: Jobs = 1,
+    budget: Budget = None, jobs: Jobs = 1, backend: Backend = "processes", address: Address = None,
     names: Annotated[str, typer.Option(help=NAMES)] = "all",
     records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/experiments]")] = None,
 ):  # fmt: skip
@@ -25,9 +25,9 @@ def experiments(
     from .jobs import RunsFailed, train_all
 
     chosen = grids.DEFAULT if names == "all" else names.split(",")
-    wanted = {name: grids.arms(name, seeds_of(seeds), dataset, preset) for name in chosen}
+    wanted = {name: grids.arms(name, seeds_of(seeds), located(dataset), preset) for name in chosen}
     configs = list(dict.fromkeys(config for arms in wanted.values() for config in arms.values()))
-    options = dict(device=device, root=data_root, jobs=jobs)
+    options = dict(device=device, root=data_root, jobs=jobs, backend=backend, address=address)
     failed = {}
     try:
         runs = train_all(configs, budget=seconds_of(budget), **options)

@@ -4,12 +4,10 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from . import InputError, one_of
+from . import InputError, data, one_of
 from .losses import DiscriminativeLoss
 from .methods import BATCHNORM, METHODS
 from .model import NETWORKS
@@ -87,6 +85,7 @@ class Config:
     tracking: str = _field("of the centroids: partial, momentum or naive")
     stability: float = _field("weight of mean ||q(x) - q(x~)|| in the method stability")
     ce_noisy: float = _field("share of the cross-entropy on noisy logits in the method proposed, 0 to 1")
+    image_size: int = _field("side in pixels that images are resized to; 0 = as they are, 32 for a folder of pictures")
 
     def __post_init__(self):
         if not isinstance(self.dataset, str) or not self.dataset or "\0" in self.dataset:
@@ -99,6 +98,7 @@ class Config:
         one_of("method", self.method, METHODS)
         values = DEFAULTS | DATASET_DEFAULTS.get(self.dataset, {}) | PRESETS[self.preset]
         values |= METHOD_DEFAULTS.get(self.method, {}) | PRESET_METHOD_DEFAULTS.get((self.preset, self.method), {})
+        values |= data.settings(self.dataset).get("fields", {})  # what was settled for one's own data set
         for field in dataclasses.fields(self)[4:]:
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _typed(field.name, values[field.name] if value is None else value))
@@ -112,7 +112,7 @@ class Config:
         for what in ("width", "dim", "epochs", "lr", "gamma"):
             if not getattr(self, what) > 0:
                 raise InputError(f"{what} = {getattr(self, what)} must be positive")
-        for what in ("images", "sigma", "pad", "weight_decay", "stability"):
+        for what in ("images", "sigma", "pad", "weight_decay", "stability", "image_size"):
             if not getattr(self, what) >= 0:
                 raise InputError(f"{what} = {getattr(self, what)} must not be negative")
         if not 0 <= self.ce_noisy <= 1:
@@ -131,8 +131,7 @@ class Config:
     @property
     def name(self) -> str:
         """For people and folders: dataset, preset, method, seed, hash."""
-        dataset = re.sub(r"[^\w-]+", "_", Path(self.dataset).stem)
-        return f"{dataset}-{self.preset}-{self.method}-s{self.seed}-{self.hash}"
+        return f"{data.short(self.dataset)}-{self.preset}-{self.method}-s{self.seed}-{self.hash}"
 
 
 def _typed(name: str, value):
@@ -152,7 +151,7 @@ DEFAULTS = dict(
     epochs=200, batch=64, lr=0.001, momentum=0.9, weight_decay=5e-4, schedule="multistep", milestones=(60, 120, 160), gamma=0.2,
     noise="gaussian", sigma=0.06, pad=4, flip=True, crops="shared", bn="joint", best_on_test=False,
     delta_v=0.5, delta_d=5.0, compact=0.5, noisy=0.5, margin=1.0, reg=1e-3, mu=0.99, tracking="partial", stability=1.0,
-    ce_noisy=0.0,
+    ce_noisy=0.0, image_size=0,
 )  # fmt: skip
 
 

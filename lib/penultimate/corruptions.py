@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import InputError
-from .data import torchvision_part
+from .vision import imported
 
 
 def in_eight_bits(change: Callable[[Tensor, float], Tensor]) -> Callable[..., Tensor]:
@@ -33,7 +33,7 @@ def blur(images: Tensor, level: float) -> Tensor:
     if not 0 < level <= widest:
         raise InputError(f"blur level {level} is no kernel for a {height}x{width} image: choose from 0 to {widest:.3g} px")
     side = 2 * math.ceil(3 * level) + 1
-    return torchvision_part("transforms.v2.functional").gaussian_blur(images, [side, side], [level, level])
+    return imported("torchvision.transforms.v2.functional").gaussian_blur(images, [side, side], [level, level])
 
 
 @in_eight_bits
@@ -41,7 +41,7 @@ def contrast(images: Tensor, level: float) -> Tensor:
     """(1 - level) x + level * mean grey of the image: level is the share of the contrast that is taken away, 1 leaves plain grey."""
     if not 0 < level <= 1:
         raise InputError(f"contrast level {level} is not a share of contrast: choose from 0 to 1")
-    return torchvision_part("transforms.v2.functional").adjust_contrast(images, 1 - level)
+    return imported("torchvision.transforms.v2.functional").adjust_contrast(images, 1 - level)
 
 
 @in_eight_bits
@@ -49,7 +49,7 @@ def jpeg(images: Tensor, level: float) -> Tensor:
     """JPEG and back; level is 100 minus the quality, a whole number up to 99."""
     if not 0 < level <= 99 or level % 1:
         raise InputError(f"jpeg level {level} is not 100 minus a quality: choose a whole number from 0 to 99")
-    transforms = torchvision_part("transforms.v2.functional")
+    transforms = imported("torchvision.transforms.v2.functional")
     # One picture at a time through Pillow, as torchvision's path for tensors needs compiled code that a CPU build may lack.
     pictures = [transforms.jpeg(transforms.to_pil_image(image), int(100 - level)) for image in images.cpu()]
     return torch.stack([transforms.pil_to_tensor(picture) for picture in pictures]).to(images.device) if pictures else images

@@ -1,13 +1,9 @@
 """Images as uint8 tensors, split once and for all: train, validation (cut from train, fixed seed), test."""
 
-import hashlib
-import importlib
+import dataclasses
 import math
 import os
-import re
 import zipfile
-from dataclasses import dataclass
-from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 
@@ -16,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import InputError
+from . import InputError, own, vision
+from .own import short  # noqa: F401  a name that a path has for people
+from .pictures import LAYOUT
+from .splits import Split, Splits
 
 HOME = Path(__file__).resolve().parents[2]  # the project's folder: committed records and figures are under it
 CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache").resolve()  # data sets, runs, studies: never committed
@@ -28,72 +27,50 @@ MOST_CHANNELS = 16
 KERAS_LAYOUT = "x_train and x_test uint8 (N,H,W) or (N,H,W,C), y_train and y_test integers (N,)"
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images uint8 (N,C,H,W), labels int64 (N,), exact bool (N,): False for an image rebuilt from a lossy copy."""
-
-    images: Tensor
-    labels: Tensor
-    exact: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, rows) -> "Split":
-        return Split(self.images[rows], self.labels[rows], self.exact[rows])
-
-    def sample(self, count: int) -> "Split":
-        """At most so many images, of a fixed shuffle (files may be sorted by class); all of them, in order, where they are no more."""
-        shuffled = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return self if len(self) <= count else self[shuffled[:count]]
-
-    def to(self, device) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device), self.exact.to(device))
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set: train, validation and test `Split`s, the classes' names, and where the images come from."""
-
-    name: str
-    train: Split
-    validation: Split
-    test: Split
-    classes: tuple[str, ...]
-    provenance: str
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        return tuple(self.train.images.shape[1:])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 over the shapes, images and labels of the three splits."""
-        digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
-            for tensor in (split.images, split.labels):
-                digest.update(str(tuple(tensor.shape)).encode())
-                digest.update(tensor.contiguous().numpy())
-        return digest.hexdigest()
-
-
-def load(name: str, root: str | Path | None = None) -> Splits:
-    """Load a data set by name (`digits`, `cifar10`, `svhn`) or from an npz file in Keras layout.
+def load(name: str, root: str | Path | None = None, image_size: int | None = None, skip_bad: bool | None = None) -> Splits:
+    """Load a data set by name (`digits`, `cifar10`, `svhn`), from a folder of class folders, or from an npz file in Keras layout.
 
     root is the folder that holds downloads (default: data/cache). Validation is 10 % of train, stratified,
-    the same for everyone (seed 0). Raises InputError for an unknown name or an unusable file.
+    the same for everyone (seed 0). image_size: side in pixels to resize to; 0 = as they are, a folder's pictures at 32.
+    skip_bad: leave out pictures that cannot be read. Both left out: as `settings` says, else 0 and False.
+    Raises InputError for an unknown name or an unusable file.
 
     >>> digits = load("digits")
     >>> digits.train.images.shape, digits.train.images.dtype, len(digits.validation), len(digits.test)
     (torch.Size([1212, 1, 8, 8]), torch.uint8, 135, 450)
     """
-    root = Path(root) if root else CACHE
+    root, name = Path(root) if root else CACHE, str(name)
+    kept = settings(name)
+    side = kept.get("fields", {}).get("image_size", 0) if image_size is None else image_size
     if name in READERS:
-        return READERS[name](root)
-    if str(name).endswith(".npz"):
-        return _npz(Path(name), Path(name).stem)
-    raise InputError(f"unknown dataset {name!r}: choose one of {', '.join(READERS)}, or the path of an .npz file with {KERAS_LAYOUT}")
+        return _resized(READERS[name](root), side)
+    if name.endswith(".npz"):
+        return _resized(_npz(Path(name), Path(name).stem), side)
+    if os.path.isdir(name):
+        return own.read(name, CACHE, side or own.SIDE, kept.get("skip_bad", False) if skip_bad is None else skip_bad)
+    raise InputError(
+        f"unknown dataset {name!r}: choose one of {', '.join(READERS)}, or the path of an .npz file with {KERAS_LAYOUT}, or of {LAYOUT}"
+    )
+
+
+def is_own(name: str) -> bool:
+    """Whether a data set is the reader's own: a path, not a name."""
+    return name not in READERS
+
+
+def settings(name: str) -> dict:
+    """What was settled for one's own data set (see `suggest.settle`); {} for others and where nothing was."""
+    return own.settings(name, CACHE) if is_own(name) else {}
+
+
+def _resized(splits: Splits, side: int) -> Splits:
+    """Images at (side, side), bilinear with antialiasing; side 0: as they are."""
+    if not side or splits.shape[1:] == (side, side):
+        return splits
+    small = lambda x: F.interpolate(x.float(), (side, side), mode="bilinear", antialias=True).round().clamp(0, 255).byte()  # noqa: E731
+    parts = {part: getattr(splits, part) for part in ("train", "validation", "test")}
+    parts = {p: Split(torch.cat([small(x) for x in s.images.split(1000)]), s.labels, s.exact) for p, s in parts.items()}
+    return dataclasses.replace(splits, **parts, provenance=f"{splits.provenance}, resized to {side}x{side}")
 
 
 def _split(name, train: Split, test: Split, classes, provenance, path: Path | None = None) -> Splits:
@@ -154,28 +131,10 @@ READERS = {"digits": _digits, "cifar10": _cifar10, "svhn": _svhn}
 def _download(kind: str, root: Path, **which):
     """torchvision's own loader: it downloads where needed and verifies the checksum."""
     try:
-        return getattr(torchvision_part("datasets"), kind)(root, download=True, **which)
+        return getattr(vision.imported("torchvision.datasets"), kind)(root, download=True, **which)
     except (OSError, RuntimeError, HTTPException) as error:  # no network, or a file that fails its checksum
         mend = f" or put cifar10.npz there ({KERAS_LAYOUT})" if kind == "CIFAR10" else ""
         raise InputError(f"{kind} is not in {root} and could not be downloaded ({error}): connect to the internet once{mend}") from error
-
-
-def torchvision_part(name: str):
-    """A module of torchvision, imported when asked for, also where PyTorch is a CPU build and its compiled operators do not load.
-
-    Such an import stops at the first missing operator (nms and its like, unused here). Declaring it lets the import go on.
-
-    >>> torchvision_part("transforms.v2.functional").__name__
-    'torchvision.transforms.v2.functional'
-    """
-    while True:
-        try:
-            return importlib.import_module(f"torchvision.{name}")
-        except RuntimeError as error:
-            missing = re.match(r"operator (torchvision::\w+) does not exist", str(error))
-            if not missing:
-                raise
-            torch.library.define(missing[1], "() -> ()")
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -3,6 +3,8 @@
 Every picture has the same traces in the same order whatever its data, so that a widget redraws it by replacing coordinates.
 """
 
+import textwrap
+
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -18,7 +20,17 @@ MARKERS = (
 PAIRS = ((1, 0), (2, 0), (2, 1))
 RED = "#C00000"
 NOWHERE = np.full((1, 2), np.nan)
+MOST_NAMED = 20  # classes in a legend
 TERMS = {"compact": "L<sub>compact</sub>", "noisy": "L<sub>noisy</sub>", "margin": "L<sub>margin</sub>"}
+
+
+def folded(title: str) -> str:
+    """A title in lines that fit, where names of classes make it long.
+
+    >>> folded("short"), folded("one " * 30).count("<br>")
+    ('short', 1)
+    """
+    return "<br>".join(textwrap.wrap(title, 100))
 
 
 def _xy(points: np.ndarray) -> dict:
@@ -110,7 +122,7 @@ def planes_beside(scenes: dict[str, Scene], delta_v: float, delta_d: float, titl
         add_plane(figure, 1, column, plane_traces(scene, delta_v, delta_d, names, reach, legend=column == 1), reach)
     legend = dict(orientation="h", y=-0.12, x=0.5, xanchor="center", yanchor="top")
     return figure.update_layout(
-        template=TEMPLATE, title=title, width=WIDTH, height=640, legend=legend, margin=dict(l=50, r=20, t=90, b=110)
+        template=TEMPLATE, title=folded(title), width=WIDTH, height=640, legend=legend, margin=dict(l=50, r=20, t=90, b=110)
     )
 
 
@@ -191,7 +203,9 @@ def umap_panels(
         low, high = drawn.min(0) - edge, drawn.max(0) + edge
         figure.update_xaxes(range=[low[0], high[0]], showticklabels=False, ticks="", col=column + 1)
         figure.update_yaxes(range=[low[1], high[1]], showticklabels=False, ticks="", col=column + 1)
-    legend = dict(title="class", itemsizing="constant")
+    if len(names) > MOST_NAMED:  # marks and colours recur every ten classes: a legend would be long and tell nothing
+        figure.for_each_trace(lambda trace: trace.update(showlegend=trace.name == "misread" and trace.showlegend))
+    legend = dict(title="class" if len(names) <= MOST_NAMED else f"{len(names)} classes", itemsizing="constant")
     return figure.update_layout(
         template=TEMPLATE, title=title, width=WIDTH, height=80 + 400 * rows, legend=legend, margin=dict(l=20, r=20, t=90, b=20)
     )

@@ -65,6 +65,16 @@ def sweep(model: nn.Module, images: Tensor, labels: Tensor, perturbation: str, l
     return (table, correct) if per_image else table
 
 
+def balanced(correct: np.ndarray, labels: Tensor) -> np.ndarray:
+    """Balanced accuracy, the mean over classes of the share of each that is classified correctly: correct (..., N) -> (...).
+
+    >>> balanced(np.array([[True, True, True, False]]), torch.tensor([0, 0, 0, 1]))
+    array([0.5])
+    """
+    truth = labels.cpu().numpy()
+    return np.mean([correct[..., truth == c].mean(-1) for c in np.unique(truth)], axis=0)
+
+
 def pack(correct: np.ndarray) -> dict:
     """A boolean array as JSON: its shape and its bits in base64.
 

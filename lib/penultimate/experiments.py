@@ -48,7 +48,7 @@ def _means(measured: dict) -> dict[str, float]:
 
 def along(run: Run, root=None) -> dict[str, list[float]]:
     """The terms of the loss, accuracies and geometry on the test images, at the epochs whose features the run kept."""
-    labels = data.load(run.config.dataset, root).test.sample(KEPT_IMAGES).labels
+    labels = data.load(run.config.dataset, root, run.config.image_size).test.sample(KEPT_IMAGES).labels
     rows = []
     for epoch, now in complete(run).items():
         shape = geometry.describe(now["clean"], labels, now["weight"], now["bias"])
@@ -69,7 +69,7 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
             one["trace"] = _trace(run, root)
     first = next(iter(runs.values()))
     environments = {json.dumps(run.record["environment"], sort_keys=True) for run in runs.values()}
-    path = folder / f"{first.config.dataset}-{first.config.preset}" / f"{experiment}.json"
+    path = folder / f"{data.short(first.config.dataset)}-{first.config.preset}" / f"{experiment}.json"
     sigma = Config(dataset=first.config.dataset, preset=first.config.preset).sigma
     content = {"experiment": experiment, "sigma": sigma, "data": first.record["data"]}
     content |= {"failed": [{"arm": arm, "seed": seed, "reason": reason} for (arm, seed), reason in (failed or {}).items()]}
@@ -79,7 +79,7 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
 
 def read(experiment: str, dataset: str = "digits", preset: str = "digits", folder: Path | None = None) -> dict:
     """What `collect` wrote (default: the committed records). Raises InputError where there is none, or where an arm has a seed twice."""
-    path = (folder or COMMITTED / "experiments") / f"{dataset}-{preset}" / f"{experiment}.json"
+    path = (folder or COMMITTED / "experiments") / f"{data.short(dataset)}-{preset}" / f"{experiment}.json"
     if not path.exists():
         raise InputError(f"{path} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
     found = checks.read(path, table, "record of an experiment")
@@ -182,7 +182,7 @@ def trace_centroids(config: Config, root=None) -> dict[str, list[float]]:
     drift: mean over batches and classes of ||m_c - mean of q over the training images of c||, m_c as L_compact would see it; in units of
     the class radius. gradient: mean ||dL_margin / dq|| over ||dCE / dq||. Features in evaluation mode.
     """
-    splits = data.load(config.dataset, root)
+    splits = data.load(config.dataset, root, config.image_size)
     trainer, rows = Trainer(config, splits, "cpu"), []
     with one_thread() if config.width <= NARROW else nullcontext():
         for epoch in range(config.epochs):

@@ -20,6 +20,7 @@ from . import InputError, checks
 from .evaluate import seed_interval
 from .flatness import RECORDS
 from .methods import METHODS
+from .own import short
 from .ranks import bootstrap, correlations, partial, resampled_correlations
 from .records import verdict
 
@@ -45,7 +46,7 @@ def read(folder: str | Path | None = None, dataset: str = "digits", preset: str 
     folder: of `<dataset>-<preset>/<name>.json`, left out: the committed curvature records. Raises InputError where there are none,
     and where two are of one method, noise and seed: which of them counts?
     """
-    root = (Path(folder) if folder else RECORDS) / f"{dataset}-{preset}"
+    root = (Path(folder) if folder else RECORDS) / f"{short(dataset)}-{preset}"
     found = [checks.read(path, checks.curvature_record, "curvature record") for path in sorted(root.glob("*.json"))]
     if not found:
         raise InputError(f"no curvature records of {dataset} with preset {preset}: make them with python -m penultimate curvature")

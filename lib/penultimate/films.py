@@ -18,14 +18,20 @@ PER_CLASS = 30  # drawn of each class: a browser redraws mark by mark
 DIGITS = {"weight": 6, "bias": 6, "stretch": 6}  # kept after the point; 3 of the features
 
 
+def three(dataset: str, labels: torch.Tensor) -> tuple[int, ...]:
+    """The classes whose plane is drawn: CLASSES of the data set, or the first three that occur; fewer where there are no three."""
+    return CLASSES.get(dataset) or tuple(labels.unique()[:3].tolist())
+
+
 def film(run: Run, classes=None, root=None) -> dict:
     """At each kept epoch the scene of three classes (default: CLASSES of the data set, or the first three) and the terms of the loss.
 
     The features are those of at most KEPT_IMAGES test images. terms: L_compact, L_noisy and L_margin, unweighted, for every method, whether
     its own loss has them or not, and the accuracies on the same images, clean and with the training noise.
     """
-    config, split = run.config, data.load(run.config.dataset, root).test.sample(KEPT_IMAGES)
-    labels, classes = split.labels, classes or CLASSES.get(config.dataset, (0, 1, 2))
+    config = run.config
+    split = data.load(config.dataset, root, config.image_size).test.sample(KEPT_IMAGES)
+    labels, classes = split.labels, classes or three(config.dataset, split.labels)
     if not set(classes) <= set(labels.tolist()):
         raise InputError(f"classes {tuple(classes)}: expected classes of the test images, 0 to {int(labels.max())}")
     features = complete(run)
@@ -80,11 +86,13 @@ def scenes(film: dict) -> list[Scene]:
 def collect(runs: list[Run], folder: Path) -> None:
     """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json."""
     for run in runs:
-        if run.config.seed == 0 and run.config.method in ("normal", "proposed") and _complete(run):
-            files.write_json(folder / "films" / f"{run.config.dataset}-{run.config.preset}" / f"{run.config.name}.json", film(run))
+        if run.config.seed == 0 and run.config.method in ("normal", "proposed") and _complete(run) and len(run.kept[0]["bias"]) > 2:
+            group = f"{data.short(run.config.dataset)}-{run.config.preset}"
+            files.write_json(folder / "films" / group / f"{run.config.name}.json", film(run))
 
 
 def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:
     """The films of a data set under a folder of records: method -> film."""
-    found = [checks.read(path, checks.film, "film") for path in sorted((folder / "films" / f"{dataset}-{preset}").glob("*.json"))]
+    paths = sorted((folder / "films" / f"{data.short(dataset)}-{preset}").glob("*.json"))
+    found = [checks.read(path, checks.film, "film") for path in paths]
     return {one["config"]["method"]: one for one in found}

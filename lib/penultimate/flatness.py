@@ -59,7 +59,7 @@ def matched_temperature(logits: torch.Tensor, confidence: float = MATCHED) -> fl
 def measure(run: Run, device: str = "cpu", images: int = 1000, sigma: float | None = None, root: Path | None = None) -> dict:
     """The record of a run (see the module) on `images` test images of a fixed shuffle, `sigma` in pixel units of [0,1]."""
     started, config = time.perf_counter(), run.config
-    splits, model = data.load(config.dataset, root), run.model.to(device)
+    splits, model = data.load(config.dataset, root, config.image_size), run.model.to(device)
     chosen = torch.randperm(len(splits.test), generator=torch.Generator().manual_seed(0))[:images].sort().values
     test = splits.test[chosen].to(device)  # shuffled first: a file may be ordered by class
     sigma = SIGMA.get(config.dataset, SIGMA["default"]) if sigma is None else sigma

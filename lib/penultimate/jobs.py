@@ -1,23 +1,24 @@
-"""Many configurations in one call: in this process or in several, with progress on two levels (runs, epochs)."""
+"""Many configurations in one call: in this process, in several or on a cluster, with progress on two levels (runs, epochs)."""
 
+import platform
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
-from multiprocessing import active_children, get_context
+from contextlib import closing, contextmanager, nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
-from . import InputError, data
-from .runs import STORE, Config, Run, load_or_train, stored
+from . import InputError, data, engines, one_of, runs
+from .runs import STORE, Config, Run, check_pictures, load_or_train, stored
 from .train import OutOfTime, usable
 
 SECONDS_BETWEEN_LINES = 5
+PAUSES = (5, 10, 30)  # seconds, before runs of a worker that went away are handed out again
 NARROW = 16  # channels of the first stage
 
 
@@ -82,6 +83,8 @@ class Progress:
     def run(self, config: Config, stopped_by: Exception | None) -> None:
         self.done += 1
         self.runs.update(1)
+        if stopped_by is None:  # a cluster tells of whole runs only
+            self.epochs.update(config.epochs - self.reached.get(config, 0))
         if (self.lines.wanted or stopped_by) and not isinstance(stopped_by, NotBegun):  # those are counted at the end
             outcome = "trained" if stopped_by is None else "out of time" if isinstance(stopped_by, OutOfTime) else "failed"
             self.runs.write(
@@ -95,25 +98,32 @@ class Progress:
 
 
 def train_all(
-    configs: list[Config], device: str = "cpu", root=None, store: Path | None = None, budget: float | None = None, jobs: int = 1
-) -> list[Run]:
+    configs: list[Config], device: str = "cpu", root=None, store: Path | None = None, budget: float | None = None, jobs: int = 1,
+    backend: str = "processes", address: str | None = None,
+) -> list[Run]:  # fmt: skip
     """Load or train every configuration and return the runs that are finished, in the order asked for.
 
     budget: seconds after which no further epoch is begun; what is left is printed, and the next call goes on from there.
-    jobs: processes, which share the cores. A run that fails is reported and does not stop the others; then InputError.
+    jobs: processes, which share the cores. backend: processes, or the ray or dask cluster at an address, whose machines share the cache
+    folder with this one; jobs is then how many runs it does at once (1: as many as it can). A run that fails is reported and does not
+    stop the others; then InputError.
     """
+    one_of("backend", backend, engines.BACKENDS)
     if jobs < 1:
         raise InputError(f"jobs = {jobs}: at least one process is needed")
     store = store or STORE
-    waiting = [c for c in configs if not stored(c, store)]
+    found = {c: stored(c, store) for c in configs}
+    waiting = [c for c in configs if not found[c]]
     if len(waiting) < len(configs):
+        check_pictures([run for run in found.values() if run], root)  # said before anything is trained
         print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
     if waiting:  # what would stop every run stops here, once; and data sets are downloaded before processes share them
-        usable(device)
-        for dataset in dict.fromkeys(c.dataset for c in waiting):
-            data.load(dataset, root)
-    deadline = time.time() + budget if budget is not None else None
-    outcomes = _train_waiting(waiting, jobs, dict(device=device, root=root, store=store, deadline=deadline)) if waiting else {}
+        if backend == "processes":
+            usable(device)
+        for dataset, side in dict.fromkeys((c.dataset, c.image_size) for c in waiting):
+            data.load(dataset, root, side)
+    options = dict(device=device, root=root, store=store, deadline=time.time() + budget if budget is not None else None)
+    outcomes = _train_waiting(waiting, jobs, (backend, address), options) if waiting else {}
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
     if left:
         named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
@@ -123,20 +133,27 @@ def train_all(
     }
     if failed:
         raise RunsFailed(failed, len(configs))
-    return [load_or_train(c, store=store) for c in configs if not outcomes.get(c)]
+    return [stored(c, store) or load_or_train(c, root=root, store=store) for c in configs if not outcomes.get(c)]
 
 
-def _train_waiting(waiting: list[Config], jobs: int, options: dict) -> dict[Config, Exception | None]:
+def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict) -> dict[Config, Exception | None]:
     """Train what is not in the store; for each what stopped it: nothing, the budget, or an error."""
     progress, outcomes = Progress(waiting), {}
+    if where[0] != "processes":
+        found = _on_cluster(waiting, progress, jobs, where, options)
+    elif jobs == 1 or len(waiting) < 2:
+        found = _in_turn(waiting, progress, options)
+    else:
+        found = _in_processes(waiting, progress, jobs, options)
     try:
-        for config, outcome in _outcomes(waiting, progress, jobs, options):
+        for config, outcome in found:
             outcomes[config] = outcome
             progress.run(config, outcome)
     except KeyboardInterrupt:
         print("\ninterrupted: finished runs and epochs are kept; call again to go on", file=sys.stderr)
         raise
     finally:
+        found.close()
         progress.close()
     return outcomes
 
@@ -153,36 +170,63 @@ def one_thread():
         torch.set_num_threads(before)
 
 
-def _outcomes(waiting: list[Config], progress: Progress, jobs: int, options: dict) -> Iterator[tuple[Config, Exception | None]]:
-    if jobs == 1 or len(waiting) < 2:
-        for config in waiting:
-            with one_thread() if config.width <= NARROW else nullcontext():
-                outcome = _outcome(config, lambda row, config=config: progress.epoch(config, row), options)
-            yield config, outcome
-        return
-    spawn = get_context("spawn")
-    with spawn.Manager() as manager:
+def _in_turn(waiting: list[Config], progress: Progress, options: dict) -> Iterator[tuple[Config, Exception | None]]:
+    for config in waiting:
+        with one_thread() if config.width <= NARROW else nullcontext():
+            outcome = _outcome(config, lambda row, config=config: progress.epoch(config, row), options)
+        yield config, outcome
+
+
+def _in_processes(waiting: list[Config], progress: Progress, jobs: int, options: dict) -> Iterator[tuple[Config, Exception | None]]:
+    with get_context("spawn").Manager() as manager:
         queue = manager.Queue()
         listener = threading.Thread(target=lambda: [progress.epoch(*message) for message in iter(queue.get, None)])
         listener.start()
-        threads = max(1, torch.get_num_threads() // jobs)
-        pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker, initargs=(queue, threads))
-        others = set(active_children())
+        calls = [(_work, config, options, queue, max(1, torch.get_num_threads() // jobs)) for config in waiting]
         try:
-            with _ctrl_c_ignored():  # by the workers, which inherit it: the parent ends them
-                futures = {pool.submit(_work, config, options): config for config in waiting}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            with _ctrl_c_ignored():  # by the workers, which inherit it: joblib ends them, and files appear whole or not at all
+                found = engines.handed_out(calls, dict(backend="loky"), jobs)
+            with closing(found):  # begin nothing more, lose nothing that is finished
+                yield from found
         except BrokenProcessPool as error:
             raise InputError("a process died (out of memory?): finished runs and epochs are kept; call again with fewer --jobs") from error
-        except (KeyboardInterrupt, SystemExit):  # SIGTERM: see cli.main
-            for worker in set(active_children()) - others:
-                worker.terminate()  # files appear whole or not at all
-            raise
-        finally:  # begin nothing more, lose nothing that is finished
-            pool.shutdown(cancel_futures=True)
+        finally:
             queue.put(None)
             listener.join()
+
+
+def _on_cluster(
+    waiting: list[Config], progress: Progress, jobs: int, where: tuple, options: dict
+) -> Iterator[tuple[Config, Exception | None]]:
+    """Where machines go away with their runs, those that are left go on with these, from their last whole epoch."""
+    left, in_vain = dict.fromkeys(waiting), 0
+    here = {name: Path(path).resolve() for name, path in (("store", options["store"]), ("root", options["root"])) if path}
+    with engines.cluster(*where, 0 if jobs == 1 else jobs, options["device"]) as engine:
+        while left:
+            before = len(left)
+            calls = [(_work_elsewhere, config, options | here, data.CACHE, runs.CODE_VERSION) for config in left]
+            try:
+                for result in engines.watched(calls, engine(), where[0]):
+                    for config, outcome in [result] if result else _arrived(left, here["store"]):
+                        if config in left:
+                            del left[config]
+                            yield config, outcome
+            except engines.Lost as error:
+                for config, outcome in _arrived(left, here["store"]):
+                    del left[config]
+                    yield config, outcome
+                in_vain = in_vain + 1 if len(left) == before else 0
+                if in_vain > len(PAUSES):
+                    raise InputError(
+                        f"workers go away again and again with nothing finished (out of memory?): {engines.SAFE}; give fewer --jobs"
+                    ) from error
+                progress.runs.write(f"a worker went away ({error}); the {len(left)} runs that are not finished are handed out again")
+                time.sleep(PAUSES[max(0, in_vain - 1)])  # until the cluster has counted what is left of it
+
+
+def _arrived(configs, store: Path) -> list[tuple[Config, None]]:
+    """Those that are finished in the store: not every cluster tells before all are."""
+    return [(config, None) for config in configs if stored(config, store)]
 
 
 @contextmanager
@@ -197,14 +241,22 @@ def _ctrl_c_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-def _start_worker(queue, threads: int) -> None:
-    global _queue
-    _queue = queue
+def _work(config: Config, options: dict, queue, threads: int) -> tuple[Config, Exception | None]:
     torch.set_num_threads(threads)
+    return config, _outcome(config, lambda row: queue.put((config, row)), options)
 
 
-def _work(config: Config, options: dict) -> Exception | None:
-    return _outcome(config, lambda row: _queue.put((config, row)), options)
+def _work_elsewhere(config: Config, options: dict, cache: Path, code: str) -> tuple[Config, Exception | None]:
+    """A run on a machine that shares the cache folder with the caller's, and must have the caller's code."""
+    if code != runs.CODE_VERSION:
+        return config, InputError(
+            f"{platform.node()} has other code of penultimate ({runs.CODE_VERSION}, here {code}): install the same there"
+        )
+    if not cache.is_dir():
+        return config, InputError(f"{platform.node()} has no folder {cache}: put it on a disk that all machines share (PENULTIMATE_CACHE)")
+    data.CACHE = cache
+    with one_thread() if config.width <= NARROW else nullcontext():
+        return config, _outcome(config, None, options)
 
 
 def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from . import one_of
+from . import InputError, one_of
 
 
 class Block(nn.Module):
@@ -53,11 +53,74 @@ def small(channels: int = 1, width: int = 16) -> ResNet:
 NETWORKS = {"resnet18": resnet18, "small": small}
 
 
+HEADS = ("fc", "classifier", "head", "heads")  # what torchvision calls the part that maps features to ImageNet's classes
+SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448)  # of the blank pictures tried: some networks take a single size
+
+
+def headless(backbone: nn.Module) -> nn.Module:
+    """A network without its own classifier, the same object: timm's by reset_classifier(0), torchvision's by its name.
+
+    Of a head of several layers only the last, linear one goes: LayerNorm and flattening before it are part of the features.
+
+    >>> headless(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))  # whose module this is, is not known: it stays as it is
+    Sequential(
+      (0): Flatten(start_dim=1, end_dim=-1)
+      (1): Linear(in_features=4, out_features=3, bias=True)
+    )
+    """
+    if callable(reset := getattr(backbone, "reset_classifier", None)):
+        reset(0)
+    elif type(backbone).__module__.startswith("torchvision."):
+        name = next((name for name in HEADS if isinstance(getattr(backbone, name, None), nn.Module)), None)
+        head = getattr(backbone, name) if name else None
+        if isinstance(head, nn.Linear):
+            setattr(backbone, name, nn.Identity())
+        elif isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
+            head[-1] = nn.Identity()
+    return backbone
+
+
+@torch.no_grad()
+def feature_width(backbone: nn.Module, channels: int | None = None) -> int:
+    """The number of features of a backbone, (N,C,H,W) -> (N, width), found by passing two blank pictures.
+
+    channels: of the pictures; left out, those of the first convolution. The pass is in evaluation mode, so that it moves no statistic.
+    Raises InputError where no size of SIDES passes, or what comes out is not one vector for each picture.
+
+    >>> feature_width(nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    5
+    """
+    if isinstance(backbone, ResNet):  # known, and no pass that could move anything in a run to be repeated to the bit
+        return backbone.num_features
+    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = channels or (first.in_channels if first else 3)
+    like, was_training, refused = next(backbone.parameters(), torch.empty(0)), backbone.training, ""
+    backbone.eval()
+    try:
+        for side in SIDES:
+            try:
+                out = backbone(torch.zeros(2, channels, side, side, dtype=like.dtype, device=like.device))
+            except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:  # a size that does not fit
+                refused = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                continue
+            if isinstance(out, Tensor) and out.ndim == 2 and len(out) == 2 and out.is_floating_point():
+                return out.shape[1]
+            shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise InputError(f"{type(backbone).__name__} gives {shape} for 2 pictures, expected (2, width): pool and flatten its features")
+    finally:
+        backbone.train(was_training)
+    raise InputError(
+        f"the feature width of {type(backbone).__name__} cannot be found: it takes no picture of {channels} channels and {SIDES[0]} to "
+        f"{SIDES[-1]} pixels ({refused[:200]}): wrap it in a module that takes your images and returns (N, width)"
+    )
+
+
 class Classifier(nn.Module):
     """z(x) = W q(x) + b with q(x) = Linear(backbone((x - mean) / std)) in R^dim: no activation between features and head.
 
     Input x in [0,1], (N,C,H,W); the normalisation is inside, so that every noise and every attack acts in pixel space.
-    backbone maps (N,C,H,W) to (N, backbone.num_features).
+    backbone maps (N,C,H,W) to features: any model of timm or torchvision, pretrained or not, with or without its own head (which is
+    taken off), or any module; how wide they are is found by `feature_width`. Give a pretrained one the mean and std it was trained with.
 
     >>> model = Classifier(resnet18(width=8), num_classes=10, dim=128)
     >>> x = torch.rand(2, 3, 32, 32)
@@ -69,8 +132,9 @@ class Classifier(nn.Module):
         super().__init__()
         for name, value, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
             self.register_buffer(name, torch.as_tensor(neutral if value is None else value, dtype=torch.float32).reshape(-1, 1, 1))
-        self.backbone = backbone
-        self.embed = nn.Linear(backbone.num_features, dim)
+        self.backbone = headless(backbone)
+        channels = max((len(given) for given in (self.mean, self.std)), default=1)
+        self.embed = nn.Linear(feature_width(self.backbone, None if channels == 1 else channels), dim)
         self.head = nn.Linear(dim, num_classes)
 
     def features(self, x: Tensor) -> Tensor:

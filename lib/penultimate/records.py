@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from . import InputError, checks, files
-from .data import CACHE, HOME
+from .data import CACHE, HOME, is_own, short
 from .evaluate import image_interval, seed_interval, unpack
 from .methods import METHODS
 from .runs import Config
@@ -58,15 +58,20 @@ def collect(records: list[dict], folder: Path) -> None:
 
 
 def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
-    """One row per run, checkpoint and level: KEYS, changed, checkpoint, level, accuracy (mean over draws), correct (draws, N)."""
+    """One row per run, checkpoint and level: KEYS, changed, checkpoint, level, accuracy (mean over draws), correct (draws, N).
+
+    balanced: the balanced accuracy, where it was measured (on one's own data), else nan.
+    """
     rows = []
     for record in found:
         run = {key: record["config"][key] for key in KEYS} | {"changed": changed(record["config"])}
         for checkpoint, metrics in record["metrics"].items():
             measured = metrics[perturbation]
+            balanced = iter(measured.get("balanced") or [np.nan] * len(measured["levels"]))
             for level, accuracy, correct in zip(measured["levels"], measured["accuracy"], unpack(measured["correct"]), strict=True):
-                rows.append(run | {"checkpoint": checkpoint, "level": level, "accuracy": float(np.mean(accuracy)), "correct": correct})
-    return pd.DataFrame(rows, columns=[*KEYS, "changed", "checkpoint", "level", "accuracy", "correct"])
+                means = {"accuracy": float(np.mean(accuracy)), "balanced": float(np.mean(next(balanced)))}
+                rows.append(run | {"checkpoint": checkpoint, "level": level, **means, "correct": correct})
+    return pd.DataFrame(rows, columns=[*KEYS, "changed", "checkpoint", "level", "accuracy", "balanced", "correct"])
 
 
 def headline(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
@@ -75,10 +80,15 @@ def headline(folder: str | Path | None = None, dataset: str = "digits", preset: 
     return rows[rows.checkpoint == "last"].reset_index(drop=True)
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per method and level: mean accuracy, 95 % interval, n seeds. With one seed the interval is over images."""
+def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
+    """Per method and level: mean accuracy, 95 % interval, n seeds. With one seed the interval is over images.
+
+    column="balanced": the balanced accuracy; with one seed it has no interval (nan).
+    """
 
     def over_runs(own: pd.DataFrame):
+        if column != "accuracy":
+            return *seed_interval(own[column]), len(own)
         return *(seed_interval(own.accuracy) if len(own) > 1 else image_interval(own.correct.iloc[0])), len(own)
 
     return _reduce(rows, over_runs)
@@ -135,6 +145,8 @@ def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
     >>> cell(0.9335, 0.925, 0.942), cell(0.01, -0.002, 0.022, signed=True)
     ('93.3 [92.5, 94.2]', '+1.0 [-0.2, +2.2]')
     """
+    if np.isnan(low):  # one run, no interval
+        return f"{100 * mean:{'+' if signed else ''}.1f}"
     sign = "+" if signed else ""
     mean, low, high = (f"{100 * value:{sign}.1f}" for value in (mean, low, high))
     return f"{mean} [{low}, {high}]"
@@ -212,9 +224,15 @@ def caption(found: list[dict]) -> str:
     devices, first = ", ".join(sorted({machine(r) for r in found})), found[0]
     sizes, draws = first["data"]["images"], len(first["metrics"]["last"]["gaussian"]["accuracy"][0])
     return (
-        f"{first['config']['dataset']} ({first['data']['provenance']}), {sizes['train']:,} training and {sizes['test']:,} test images, "
-        f"last epoch; n = {number}, {draws} noise draws each; 95 % {interval}; {devices}.{_exactness(found)}"
+        f"{short(first['config']['dataset'])} ({first['data']['provenance']}), {sizes['train']:,} training and {sizes['test']:,} test "
+        f"images{_classes(first)}, last epoch; n = {number}, {draws} noise draws each; 95 % {interval}; {devices}.{_exactness(found)}"
     )
+
+
+def _classes(record: dict) -> str:
+    """The number of classes and the smallest and largest, for one's own data."""
+    counts = record["data"].get("classes", {}).values() if is_own(record["config"]["dataset"]) else ()
+    return f", {len(counts)} classes of {min(counts):,} to {max(counts):,} training images" if counts else ""
 
 
 def _exactness(found: list[dict]) -> str:

@@ -6,17 +6,20 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 
 from . import InputError, accounts, accounts_adversary, claims, drawings, experiments, figures, files, films, records, reliability, shifts
 from .bench import compare, slider
-from .data import HOME
+from .data import HOME, is_own, load, short
 from .runs import Run
 
 README = HOME / "README.md"
 SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # README's marker -> data set and preset
+
+ON_OWN_DATA = ("00", "02", "03", "04")  # the notebooks that read well on any data; the others are about digits and CIFAR-10
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>penultimate: {{ dataset }}</title>
 <style>body{font:16px/1.5 "Open Sans",Helvetica,Arial,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
@@ -36,13 +39,14 @@ def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
     """The figures of a data set, from its records: name -> figure."""
     rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
     sigma = records.trained_at(rows)
-    on = f"{dataset}, n = {rows.seed.nunique()} seed(s), 95 % intervals"
+    named = short(dataset)
+    on = f"{named}, n = {rows.seed.nunique()} seed(s), 95 % intervals"
     planes = plane_picture(films.read(folder or records.COMMITTED, dataset, preset))
     return planes | {
-        f"{dataset}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
-        f"{dataset}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
-        f"{dataset}-geometry": figures.radius_and_margin(
-            records.geometry(found), f"Radius and margin of the classes ({dataset}, one mark per run)"
+        f"{named}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
+        f"{named}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
+        f"{named}-geometry": figures.radius_and_margin(
+            records.geometry(found), f"Radius and margin of the classes ({named}, one mark per run)"
         ),
     }
 
@@ -52,10 +56,10 @@ def plane_picture(reels: dict[str, dict]) -> dict:
     if not reels:
         return {}
     config = next(iter(reels.values()))
-    title = f"The centroid plane at the end of training ({config['config']['dataset']}, one seed of each)"
+    title = f"The centroid plane at the end of training ({short(config['config']['dataset'])}, one seed of each)"
     scenes = {method: films.scenes(reel)[-1] for method, reel in reels.items()}
     deltas = config["config"]["delta_v"], config["config"]["delta_d"]
-    return {f"{config['config']['dataset']}-planes": drawings.planes_beside(scenes, *deltas, title, config["classes"])}
+    return {f"{short(config['config']['dataset'])}-planes": drawings.planes_beside(scenes, *deltas, title, config["classes"])}
 
 
 def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
@@ -87,13 +91,17 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
         )
     drawn = pictures(folder, dataset, preset).values()
     html = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(drawn)]
-    files.write(out, Template(PAGE).render(dataset=dataset, preset=preset, studies=studies, pictures=html).encode())
+    files.write(out, Template(PAGE).render(dataset=short(dataset), preset=preset, studies=studies, pictures=html).encode())
 
 
 def _tables(folder: Path | None, dataset: str, preset: str) -> list[tuple[str, str]]:
     rows = records.headline(folder, dataset, preset)
+    even = []
+    if rows.balanced.notna().all():
+        even = [("Balanced accuracy (the mean over classes) in per cent", _html(records.wide(records.summary(rows, "balanced"))))]
     return [
         ("Accuracy in per cent, mean [95 % interval]", _html(records.wide(records.summary(rows)))),
+        *even,
         ("Difference to normal training in points, paired", _html(records.wide(records.differences(rows), signed=True))),
     ]
 
@@ -132,6 +140,14 @@ def run_notebooks(out: Path, given: dict) -> None:
     from tqdm.auto import tqdm
 
     sources = sorted((HOME / "notebooks").glob("[0-9]*.ipynb"))
+    if missing := [name for name in ("timm", "pytorch_lightning") if not find_spec(name)]:
+        sources = [source for source in sources if source.stem[:2] != "11"]
+        print(f"11_your_training_loop is left out: {' and '.join(missing)} not installed (pip install 'penultimate[backbones]')")
+    if is_own(given.get("dataset", "digits")):
+        sources = [source for source in sources if source.stem[:2] in ON_OWN_DATA]
+        if len(load(given["dataset"]).classes) < 3:
+            sources = [source for source in sources if source.stem[:2] != "03"]
+            print("03_penultimate_layer is left out: the plane through three class centroids needs three classes")
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
     given = given | {"records_folder": str(out / "records"), "findings_folder": str(out / "findings")}
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import InputError, data, files, geometry, integrity
 from .configs import PRESETS, Config, grid
-from .evaluate import correctness, pack
+from .evaluate import balanced, correctness, pack
 from .model import Classifier, build, penultimate_features
 from .train import OutOfTime, Trained, train, training_set
 
@@ -85,8 +85,9 @@ def load_or_train(
     """
     store = store or STORE
     if found := stored(config, store):
+        check_pictures([found], root)
         return found
-    splits, folder = data.load(config.dataset, root), store / config.name
+    splits, folder = data.load(config.dataset, root, config.image_size), store / config.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder, deadline):
@@ -98,6 +99,20 @@ def load_or_train(
             f"cannot write the run to {folder} ({error.strerror}): free space or make it writable; what was finished before is safe"
         ) from error
     return Run(config, folder, files.read_json(folder / integrity.RECORD))
+
+
+def check_pictures(found: list[Run], root=None) -> None:
+    """Raise InputError where one's own pictures are no longer those that a run was trained on (it is found by their path)."""
+    own = [run for run in found if data.is_own(run.config.dataset)]
+    now = {seen: data.load(seen[0], root, seen[1]).fingerprint for seen in {(run.config.dataset, run.config.image_size) for run in own}}
+    for run in own:
+        is_now, then = now[run.config.dataset, run.config.image_size], run.record["data"]["fingerprint"]
+        if is_now != then:
+            folders = run.folder.parent / f"{run.config.name.rpartition('-s')[0]}*"
+            raise InputError(
+                f"{run.config.name} was trained on other images than {run.config.dataset} holds now (sha256 {then[:10]}, now "
+                f"{is_now[:10]}): put the former ones back, or delete {folders} to train again"
+            )
 
 
 def stored(config: Config, store: Path) -> Run | None:
@@ -143,7 +158,8 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
     if trained.best_epoch:
         best = _model(config, {name: tensor.cpu() for name, tensor in trained.best.items()}).to(device)
         metrics["best_on_test"] = {"epoch": trained.best_epoch, **measure(best, splits, config)}
-    sizes = {"train": len(training_set(config, splits)), "validation": len(splits.validation), "test": len(splits.test)}
+    trained_on, names = training_set(config, splits), splits.classes
+    sizes = {"train": len(trained_on), "validation": len(splits.validation), "test": len(splits.test)}
     history = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in trained.history]
     seconds = {"training": round(sum(row["seconds"] for row in history), 2), "measuring": round(time.perf_counter() - started, 2)}
     return {
@@ -155,6 +171,7 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
             "provenance": splits.provenance,
             "images": sizes,
             "exact_test": int(splits.test.exact.sum()),
+            "classes": dict(zip(names, torch.bincount(trained_on.labels, minlength=len(names)).tolist(), strict=True)),
         },
         "seconds": seconds,
         "metrics": metrics,
@@ -166,9 +183,12 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
 def measure(model: Classifier, splits: data.Splits, config: Config) -> dict:
     """Accuracy on test under Gaussian noise (levels x draws, with the correctness of each image), and the feature geometry."""
     test = splits.test.to(model.head.weight.device)
-    levels = sorted({*LEVELS.get(config.dataset, LEVELS["default"]), config.sigma})
+    measured = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
+    levels = sorted({*measured, config.sigma})
     correct = correctness(model, test.images, test.labels, "gaussian", levels, DRAWS)
     gaussian = {"levels": [round(level, 6) for level in levels], "accuracy": correct.mean(2).round(6).tolist(), "correct": pack(correct)}
+    if data.is_own(config.dataset):
+        gaussian["balanced"] = balanced(correct, splits.test.labels).round(6).tolist()
     if not test.exact.all():
         gaussian["accuracy_exact"] = correct[:, :, test.exact.cpu().numpy()].mean(2).round(6).tolist()
     shape = geometry.describe(penultimate_features(model, data.to_unit(test.images)), test.labels, model.head.weight, model.head.bias)

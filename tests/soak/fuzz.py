@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from typer.testing import CliRunner
 
-from penultimate import InputError, cli, data, evaluate, explanation, files, films, jobs, lookup, noise, records
+from penultimate import InputError, cli, data, evaluate, explanation, files, films, jobs, lookup, noise, own, records
 from penultimate.runs import Config, Run, load_or_train
 from penultimate.train import Trainer, usable
 
-from . import Row, row, runs
+from . import Row, folders, row, runs
 
 SECONDS = 20  # of one case: longer is a hang
 ODD = [
@@ -121,6 +121,20 @@ def to_file(path: Path, read: Callable[[], object], content: bytes) -> object:
     return read()
 
 
+SETTLED = {"given": {"flip": False}, "fields": {"flip": False, "sigma": 0.1, "milestones": [1, 2]}, "skip_bad": False, "levels": [0, 0.1],
+           "suggested": {"pilot": "1a", "data": "2b", "sigma": 0.1, "accuracy": {"clean": 0.9, "0.1": 0.8}}}  # fmt: skip
+
+
+def quietly(read: Callable[[object], object]) -> Callable[[object], object]:
+    """The same without what it says of files that are passed over."""
+
+    def reading(given):
+        with contextlib.redirect_stderr(io.StringIO()):
+            return read(given)
+
+    return reading
+
+
 def readers(folder: Path) -> dict[str, Reader]:
     """Every reader of the library, over tiny inputs."""
     asked = runs.config(folder, 0)
@@ -157,6 +171,10 @@ def readers(folder: Path) -> dict[str, Reader]:
         with contextlib.redirect_stderr(io.StringIO()):
             Trainer(asked, splits, "cpu").restore(at / "c")
 
+    def settled():
+        kept = own.settings("a set", at / "cache")
+        assert all(0 <= level < np.inf for level in kept.get("levels") or []) and isinstance(kept.get("fields", {}), dict)
+
     def looked_up():
         with contextlib.redirect_stderr(io.StringIO()):
             found = lookup.look_up(copied, splits.test.images[:3])
@@ -176,6 +194,10 @@ def readers(folder: Path) -> dict[str, Reader]:
         ),
         "checkpoints": of_file(at / "c", lambda: restored(b""), bytes_of(checkpoint)),
         "lookups": of_file(copied.folder / "lookup" / "gaussian.safetensors", looked_up, bytes_of(looked)),
+        "folders of pictures": Reader(
+            partial(folders.folder_of, bent=bent), quietly(partial(folders.read, at / "my pictures é", at / "cache")), "my pictures é"
+        ),
+        "what was settled": of_file(own.home("a set", at / "cache") / "settings.json", settled, odd_json, SETTLED),
         "command line": Reader(command_line, called),
         "notebooks' parameters": Reader(parameters, with_parameters),
     }
