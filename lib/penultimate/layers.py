@@ -5,6 +5,7 @@ A product of spectral norms is such an L; the largest Jacobian norm that was mea
 estimate and no bound.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -150,7 +151,8 @@ def lipschitz_bounds(model: Classifier, image: Tensor) -> dict[str, float]:
     >>> list(bounds), all(local[name] <= 1.001 * bounds[name] for name in bounds)
     (['image', 'normalise', 'stem', 'block 1', 'block 2', 'block 3', 'pool', 'features'], True)
     """
-    steps, shapes = stages(model), activations(model, image)
+    model = copy.deepcopy(model).double()  # in float32 the products are too rough for svds to converge
+    steps, shapes = stages(model), activations(model, image.double())
     own = [lipschitz_bound(stage, shape) for (_, stage), shape in zip(steps, shapes.values(), strict=False)]
     after = np.cumprod([1.0, *reversed(own)])[::-1]
     return dict(zip(shapes, map(float, after), strict=True))
