@@ -270,9 +270,9 @@ def test_a_narrow_resnet_trains_on_real_colour_images(tmp_path):
     arrays = {f"x_{part}": getattr(cifar, part).images[rows].permute(0, 2, 3, 1).numpy() for part in ("train", "test")}
     arrays |= {f"y_{part}": getattr(cifar, part).labels[rows].numpy() for part in ("train", "test")}
     np.savez(tmp_path / "some.npz", **arrays)
-    run = load_or_train(Config(dataset=str(tmp_path / "some.npz"), preset="small", epochs=3, images=1000, lr=0.01), store=tmp_path)
+    run = load_or_train(Config(dataset=str(tmp_path / "some.npz"), preset="small", epochs=8, images=1000, lr=0.01), store=tmp_path)
     clean = np.mean(run.record["metrics"]["last"]["gaussian"]["accuracy"][0])
-    assert clean > 0.15  # chance is 0.1, and 250 test images make its standard error 0.02
+    assert clean > 0.16  # chance is 0.1, and 250 test images make its standard error 0.02; three epochs are a matter of luck
     assert run.history[-1]["total"] < run.history[0]["total"]
 
 
