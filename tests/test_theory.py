@@ -172,7 +172,7 @@ def test_a_twin_differs_in_its_activations_alone():
         (lambda m, x, y: sampled_moment(symmetric(1, 2), 0.1, "occlusion", 5), "'occlusion': choose one of coin_flip, uniform"),
         (lambda m, x, y: instability_bound(m.head, x, 0.0), "sigma = 0.0"),
         (lambda m, x, y: theory.softplus_twin(m, 0.0), "beta = 0.0"),
-        (lambda m, x, y: layers.stages(Classifier(flat(nn.Sequential(nn.Flatten(), nn.Linear(9, 4))), 3)), "has no known stages"),
+        (lambda m, x, y: layers.stages(Classifier(pooled(), 3)), "has no known stages"),
         (lambda m, x, y: layers.separation(x, torch.arange(6)), "two classes and two samples of every class"),
         (lambda m, x, y: layers.separation(x, torch.zeros(6)), "two classes and two samples of every class"),
         (lambda m, x, y: flatness.matched_temperature(draw(4, 5), 0.2), "confidence = 0.2 must lie between 1/5 and 1"),
@@ -189,9 +189,8 @@ def test_bad_input_is_named(linear, call, message):
         model.eval()
 
 
-def flat(backbone):
-    backbone.num_features = 4
-    return backbone
+def pooled():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
 
 
 @pytest.fixture(scope="module")
