@@ -71,6 +71,11 @@ def forked(work) -> int:
         os._exit(code)
 
 
+def ended(process: int) -> bool:
+    """Whether a forked process is over; it remains to be waited for."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def half_written(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if path.is_file()]
 
@@ -122,7 +127,7 @@ def kills(count: int, folder: Path, seed: int = 0, per_run: int = 10) -> Row:
         for _ in range(min(per_run, count - done)):
             progress = (here / asked.name / "checkpoint.safetensors").exists()
             process = forked(lambda asked=asked, here=here: slowly(asked, here))
-            while not progress and not half_written(here):  # it has begun
+            while not progress and not half_written(here) and not ended(process):  # it has begun
                 time.sleep(0.002)
             time.sleep(rng.uniform(0, 0.8))
             os.kill(process, signal.SIGKILL)
@@ -154,7 +159,7 @@ def stops(count: int, folder: Path, seed: int = 0) -> Row:
 
         process = forked(work)
         checkpoint = here / asked.name / "checkpoint.safetensors"
-        while not checkpoint.exists() and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        while not checkpoint.exists() and not ended(process):
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.2))
         if kind != "budget":
