@@ -87,6 +87,8 @@ def written(root: Path, entries: dict) -> None:
     }
     for name, content in entries.items():
         path = root / name
+        if path.is_dir() and not path.is_symlink():  # an odd name for the folder of a class that is there
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         make[content](path) if isinstance(content, str) else path.write_bytes(content)

@@ -60,6 +60,7 @@ def forked(work) -> int:
     code = 70
     try:
         torch.set_num_threads(1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background process would hand on as ignored
         sys.stdout = sys.stderr = io.StringIO()
         work()
         code = 0
