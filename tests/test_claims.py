@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from penultimate import claims, records
+from penultimate import claims, evidence, records
 from penultimate.data import HOME
 
 
@@ -58,8 +58,8 @@ def deltas(better: float):
 
 @pytest.mark.parametrize("better, expected", [(0.05, "holds"), (-0.05, "does not hold here")])
 def test_the_rule_of_radii_chooses_on_validation_and_compares_on_test(monkeypatch, better, expected):
-    monkeypatch.setattr(claims, "_experiment", lambda name, dataset, preset: deltas(better))
-    (one,) = claims.crossing()
+    monkeypatch.setattr(evidence, "_experiment", lambda name, dataset, preset: deltas(better))
+    (one,) = evidence.crossing()
     assert "(0.5, 5)" in one.what and "(4, 5)" in one.what  # not the cells that are best on test
     assert one.mean == pytest.approx(better + 0.001) and claims.judge([one]) == expected
 
@@ -69,19 +69,20 @@ def test_a_low_rate_flatters_by_the_difference_of_two_gains(monkeypatch):
     rows = pd.DataFrame(
         [(arm, seed, value + 0.01 * seed * ("low" in arm) * ("prop" in arm)) for arm, value in noisy.items() for seed in (0, 1)]
     )
-    monkeypatch.setattr(claims, "_experiment", lambda *which: rows.set_axis(["arm", "seed", "noisy"], axis=1))
-    (one,) = claims.low_rate()
+    monkeypatch.setattr(evidence, "_experiment", lambda *which: rows.set_axis(["arm", "seed", "noisy"], axis=1))
+    (one,) = evidence.low_rate()
     assert one.mean == pytest.approx(0.2 - 0.07 + 0.005) and one.n == 2
 
 
 def test_what_the_records_lack_is_no_evidence(monkeypatch):
-    monkeypatch.setattr(claims, "_experiment", lambda *which: None)
-    makers = (claims.crossing, claims.low_rate, claims.selection, claims.untested, lambda: claims.arm("ablation", "proposed", "margin"))
+    monkeypatch.setattr(evidence, "_experiment", lambda *which: None)
+    makers = [getattr(evidence, name) for name in ("crossing", "low_rate", "selection", "untested")]
+    makers.append(lambda: evidence.arm("ablation", "proposed", "margin"))
     assert [list(make()) for make in makers] == [[]] * len(makers)
 
 
 def test_clean_accuracy_is_maintained_only_above_minus_half_a_point():
     (claim,) = (one for one in claims.CLAIMS if "clean accuracy (less than half a point)" in one.text)
     assert {one.bound for one in claim.evidence()} == {-records.CLEAN_TOLERANCE}
-    inside, below = (claims.Evidence("", mean, mean - 0.002, mean + 0.002, 5, bound=-0.005) for mean in (-0.002, -0.01))
+    inside, below = (evidence.Evidence("", mean, mean - 0.002, mean + 0.002, 5, bound=-0.005) for mean in (-0.002, -0.01))
     assert (claims.judge([inside]), claims.judge([below])) == ("holds", "does not hold here")

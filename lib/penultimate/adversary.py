@@ -21,8 +21,8 @@ import torch
 
 from . import attacks, data, evaluate
 from .certified import ABSTAINS, certify
-from .jobs import each
 from .model import predict
+from .progress import each
 from .records import COMMITTED
 from .runs import Run, environment
 

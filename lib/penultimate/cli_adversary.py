@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import at_least_one
-from .cli import DataRoot, Dataset, Device, Methods, Preset, Seeds, app, methods_of, seeds_of, with_config_fields
+from .options import DataRoot, Dataset, Device, Methods, Preset, Seeds, app, methods_of, seeds_of, with_config_fields
 from .runs import grid
 
 

@@ -9,7 +9,7 @@ import typer
 
 from . import one_of
 from .bench import NAMES
-from .cli import app
+from .options import app
 
 
 @app.command()

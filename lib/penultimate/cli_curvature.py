@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import InputError
-from .cli import DataRoot, Dataset, Device, Methods, Preset, Seeds, app, methods_of, seeds_of, with_config_fields
+from .options import DataRoot, Dataset, Device, Methods, Preset, Seeds, app, methods_of, seeds_of, with_config_fields
 from .runs import grid
 
 LEVEL = "noise at which robustness is counted, in pixel units of [0,1]  [default: 0.4 for digits, 7/255 for others]"

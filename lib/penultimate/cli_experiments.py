@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .cli import Address, Backend, Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, located, seconds_of, seeds_of
+from .options import Address, Backend, Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, located, seconds_of, seeds_of
 
 NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, decisive, joined by commas"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import InputError
-from .cli import DataRoot, Dataset, Device, Jobs, Methods, Preset, Seeds, app, methods_of, seeds_of
+from .options import DataRoot, Dataset, Device, Jobs, Methods, Preset, Seeds, app, methods_of, seeds_of
 from .runs import Config, grid
 
 MATRIX = "also both and proposed trained with uniform, Laplace and salt-and-pepper noise"

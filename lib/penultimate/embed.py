@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from . import files
-from .jobs import no_bars
 from .lookup import Lookup
+from .progress import no_bars
 from .runs import Run
 
 

@@ -15,8 +15,9 @@ from . import InputError, checks, data, files, geometry, losses
 from .centroids import class_means
 from .evaluate import seed_interval
 from .films import complete, terms
-from .jobs import NARROW, no_bars, one_thread
+from .jobs import NARROW, one_thread
 from .model import penultimate_features
+from .progress import no_bars
 from .records import COMMITTED, cell, pipes
 from .runs import Config, Run
 from .train import KEPT_IMAGES, Trainer, kept_epochs

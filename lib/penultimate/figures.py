@@ -176,42 +176,6 @@ def radius_and_margin(geometry: pd.DataFrame, title: str = "What the loss does t
     return figure.update_yaxes(rangemode="tozero")
 
 
-def noise_strip(images: np.ndarray, levels, verdicts: dict[str, np.ndarray], labels: np.ndarray, title: str) -> go.Figure:
-    """Images as the network sees them: a row for each image, a column for each level, under each what the methods say.
-
-    images (levels, n, H, W) in [0,1]; verdicts: method -> predicted classes (levels, n); a wrong one is struck out in red.
-    """
-    count, n, height, width = images.shape
-    pitch, room = 1.35 * width, 0.5 * height  # between columns; below each image, for the predictions
-    figure = blank(title, width=WIDTH, height=130 + 172 * n)
-    for row in range(n):
-        for column in range(count):
-            x, y = column * pitch, -row * (height + room)
-            if not column:
-                figure.add_annotation(x=x - 1, y=y - height / 2, text=f"a {labels[row]}", showarrow=False, xanchor="right", font_size=14)
-            figure.add_heatmap(
-                z=images[column, row], x0=x, y0=y, dx=1, dy=-1, colorscale="gray", zmin=0, zmax=1, showscale=False, hoverinfo="skip"
-            )
-            said = []
-            for method, predicted in verdicts.items():
-                colour, mark = ("#222222", "") if predicted[column, row] == labels[row] else ("#C00000", "✗ ")
-                said.append(f"<span style='color:{colour}'>{method} {mark}{predicted[column, row]}</span>")
-            figure.add_annotation(
-                x=x + width / 2 - 0.5, y=y - height + 0.3, text="<br>".join(said), showarrow=False, yanchor="top", font_size=12
-            )
-    for column, level in enumerate(levels):
-        figure.add_annotation(
-            x=column * pitch + width / 2 - 0.5,
-            y=1.2,
-            text=level_name(level).replace(" ", "<br>"),
-            showarrow=False,
-            yanchor="bottom",
-            font_size=13,
-        )
-    hidden = dict(visible=False)
-    return figure.update_layout(xaxis=hidden, yaxis=hidden | dict(scaleanchor="x"), margin=dict(l=45, r=20, t=70, b=10))
-
-
 def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: str) -> go.Figure:
     """Named lines over a common x."""
     figure = blank(title, xaxis_title=x_title, yaxis_title=y_title)

@@ -27,9 +27,9 @@ from scipy import optimize
 
 from . import InputError, checks, data, evaluate, files, theory
 from .curvature import LARGEST_EXACT, gradient, input_curvature, norms
-from .jobs import each
 from .logit_losses import cross_entropy, negative_log_odds, negative_margin, tempered
 from .model import predict
+from .progress import each
 from .records import COMMITTED
 from .runs import Run, environment
 

@@ -14,17 +14,12 @@ from pathlib import Path
 import torch
 
 from . import InputError, data, engines, one_of, runs
+from .progress import NotBegun, Progress
 from .runs import STORE, Config, Run, check_pictures, load_or_train, stored
 from .train import OutOfTime, usable
 
-SECONDS_BETWEEN_LINES = 5
 PAUSES = (5, 10, 30)  # seconds, before runs of a worker that went away are handed out again
 NARROW = 16  # channels of the first stage
-
-
-def no_bars() -> bool:
-    """Whether bars are of no use: the output is neither a terminal nor a notebook."""
-    return not sys.stderr.isatty() and "ipykernel" not in sys.modules
 
 
 class RunsFailed(InputError):
@@ -34,67 +29,6 @@ class RunsFailed(InputError):
         self.reasons = reasons
         told = "; ".join(f"{config.name}: {reason}" for config, reason in reasons.items())
         super().__init__(f"{len(reasons)} of {asked} runs failed, the others are stored; {told}")
-
-
-class NotBegun(OutOfTime):
-    """The time budget was used up before this run's turn."""
-
-
-class Lines:
-    """Lines of progress where the output is not a terminal, one in SECONDS_BETWEEN_LINES at most."""
-
-    def __init__(self):
-        self.wanted, self.last = not sys.stderr.isatty(), 0.0
-
-    def tell(self, line: str) -> None:
-        if self.wanted and time.time() - self.last > SECONDS_BETWEEN_LINES:
-            self.last = time.time()
-            print(line, flush=True)
-
-
-def each(items: list, name: str, unit: str) -> Iterator:
-    """The items, with a bar in a terminal and in JupyterLab and plain lines where the output is not a terminal."""
-    from tqdm.auto import tqdm
-
-    lines = Lines()
-    for done, item in enumerate(tqdm(items, desc=name, unit=unit, disable=no_bars()), 1):
-        yield item
-        lines.tell(f"  {name}: {unit} {done}/{len(items)}")
-
-
-class Progress:
-    """Two bars, runs and epochs, in a terminal and in JupyterLab; plain lines where the output is not a terminal."""
-
-    def __init__(self, configs: list[Config]):
-        from tqdm.auto import tqdm
-
-        self.lines = Lines()
-        self.runs = tqdm(total=len(configs), desc="runs  ", unit="run", disable=no_bars())
-        self.epochs = tqdm(total=sum(c.epochs for c in configs), desc="epochs", unit="epoch", disable=no_bars())
-        self.done, self.reached = 0, {}
-
-    def epoch(self, config: Config, row: dict) -> None:
-        self.epochs.update(row["epoch"] - self.reached.get(config, 0))  # a resumed run brings its earlier epochs along
-        self.reached[config] = row["epoch"]
-        self.epochs.set_postfix_str(config.name)
-        accuracy = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in ("validation", "validation_noisy", "test") if name in row)
-        self.lines.tell(f"  {config.name}: epoch {row['epoch']}/{config.epochs}, loss {row['total']:.3f}, {accuracy}")
-
-    def run(self, config: Config, stopped_by: Exception | None) -> None:
-        self.done += 1
-        self.runs.update(1)
-        if stopped_by is None:  # a cluster tells of whole runs only
-            self.epochs.update(config.epochs - self.reached.get(config, 0))
-        if (self.lines.wanted or stopped_by) and not isinstance(stopped_by, NotBegun):  # those are counted at the end
-            outcome = "trained" if stopped_by is None else "out of time" if isinstance(stopped_by, OutOfTime) else "failed"
-            self.runs.write(
-                f"[{self.done}/{self.runs.total}] {config.name}: {outcome}"
-                + (f" ({str(stopped_by).removeprefix(f'{config.name}: ')})" if stopped_by else "")
-            )
-
-    def close(self) -> None:
-        self.epochs.close()
-        self.runs.close()
 
 
 def train_all(

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from . import data, files, geometry
 from .centroids import class_means
-from .jobs import no_bars, one_thread
+from .jobs import one_thread
 from .model import penultimate_features
 from .noise import apply
+from .progress import no_bars
 from .runs import Run
 from .train import KEPT_IMAGES
 

@@ -246,17 +246,6 @@ def _exactness(found: list[dict]) -> str:
     return f" On the {measured[0][1]:,} byte-exact test images no mean accuracy differs by more than {100 * apart:.1f} points."
 
 
-def markdown(folder: str | Path | None, dataset: str, preset: str) -> str:
-    """README's account of a data set: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
-    rows = headline(folder, dataset, preset)
-    accuracy, gained = wide(summary(rows)), wide(differences(rows), signed=True)
-    parts = [
-        answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", pipes(accuracy),
-        "Difference to `normal` in points, paired:", pipes(gained), f"*{caption(read(folder, dataset, preset))}*",
-    ]  # fmt: skip
-    return "\n\n".join(parts)
-
-
 def pipes(shown: pd.DataFrame) -> str:
     """A table in Markdown, its index as the first column."""
     lines = [

@@ -203,9 +203,20 @@ def still(path: Path) -> None:
     files.write(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def outcome(dataset: str, preset: str) -> str:
+    """README's account of a data set: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
+    rows = records.headline(None, dataset, preset)
+    accuracy, gained = records.wide(records.summary(rows)), records.wide(records.differences(rows), signed=True)
+    parts = [
+        records.answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", records.pipes(accuracy),
+        "Difference to `normal` in points, paired:", records.pipes(gained), f"*{records.caption(records.read(None, dataset, preset))}*",
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
 def renew(text: str) -> str:
     """README's text with every table between its markers made again from the committed records."""
-    makers = {marker: partial(records.markdown, None, *which) for marker, which in SHOWN.items()}
+    makers = {marker: partial(outcome, *which) for marker, which in SHOWN.items()}
     makers |= {"curvature": accounts.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
     makers |= {"ablation": experiments.markdown, "transfer": shifts.markdown, "adversary": accounts_adversary.markdown}
     makers |= {"claims": claims.markdown, "bench": compare.committed}

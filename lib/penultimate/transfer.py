@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from . import calibration, checks, data, evaluate, files
-from .jobs import each
 from .model import predict
 from .noise import FIXED, apply, must_touch
+from .progress import each
 from .records import COMMITTED
 from .runs import DRAWS, Config, Run, environment
 
