@@ -267,6 +267,13 @@ def test_augment_without_pad_or_flip_is_the_identity(digits):
     assert torch.equal(data.augment(digits.test.images, 0, False), digits.test.images)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmented_images_lie_in_memory_as_new_ones_do(channels):
+    """Greyscale too: with other strides, PyTorch takes them for channels-last, and narrow networks crashed in backward."""
+    images = torch.zeros(5, channels, 8, 6, dtype=torch.uint8)
+    assert data.augment(images, 2, True).stride() == images.stride()
+
+
 @pytest.mark.parametrize("pad, flip", [(2, True), (1, False), (0, True)])
 def test_every_augmented_image_is_a_shift_or_a_mirrored_shift(pad, flip):
     gen = torch.Generator().manual_seed(0)

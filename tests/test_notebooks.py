@@ -177,6 +177,13 @@ def your_training_loop(findings):
     assert all(0 <= value <= 1 for values in findings["accuracy"].values() for value in values) and len(findings["accuracy"]) == 3
 
 
+def paper_vs_ours(findings):
+    assert 0 <= findings["finished"] <= findings["runs"]
+    (gain,) = (one for one in findings["gains"] if one["what"] == "small, last epoch" and one["rival"] == "normal")
+    assert gain["n"] >= 3 and gain["low"] < gain["mean"] < gain["high"]
+    assert gain["verdict"] == ("holds" if gain["low"] > 0 else "does not hold" if gain["high"] < 0 else "undecided")
+
+
 ASSERTED = {
     "00_start_here": start_here,
     "01_losses_by_hand": losses_by_hand,
@@ -186,6 +193,7 @@ ASSERTED = {
     "05_ablation": ablation,
     "06_transfer": transfer,
     "07_curvature": curvature,
+    "08_paper_vs_ours": paper_vs_ours,
     "09_claims": claims,
     "10_your_images": your_images,
     "11_your_training_loop": your_training_loop,

@@ -56,7 +56,7 @@ def train(
     runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     if records:
         collect([run.record for run in runs], records)
-        films.collect(runs, records)
+        films.collect(runs, records, data_root)
     for run in runs:
         gaussian = run.record["metrics"]["last"]["gaussian"]
         accuracy = "  ".join(f"{100 * sum(a) / len(a):.1f}" for a in gaussian["accuracy"])
@@ -184,4 +184,4 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-from . import cli_adversary, cli_bench, cli_curvature, cli_experiments, cli_transfer  # noqa: E402, F401  they add their commands to `app`
+from . import cli_adversary, cli_bench, cli_curvature, cli_experiments, cli_replicate, cli_transfer  # noqa: E402, F401  they add their commands to `app`

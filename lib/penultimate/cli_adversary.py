@@ -35,7 +35,7 @@ def adversary(
         at_least_one(what, size)
     runs = train_all(grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields), device, data_root)
     for done, run in enumerate(runs, 1):
-        path = (records or data.CACHE / "adversary") / checks.place({"name": run.config.name, "config": {"method": run.config.method}})
+        path = (records or data.CACHE / "adversary") / checks.place(run.record)
         started, measured = time.perf_counter(), path.exists()
         record = files.read_json(path) if measured else adversary.measure(run, _sources(run, runs), device, root=data_root, **sizes)
         wanted = autoattack_images > record["settings"]["autoattack_images"]

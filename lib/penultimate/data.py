@@ -236,4 +236,6 @@ def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator | N
     columns = draw(2 * pad + 1) + columns
     padded = F.pad(images, (pad,) * 4)
     each = torch.arange(n, device=images.device)[:, None, None]
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    shifted = padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    # A copy in any case: one channel's permuted strides pass as channels-last, where PyTorch 2.13 corrupts memory on the CPU at width 4.
+    return shifted.clone(memory_format=torch.contiguous_format)

@@ -83,12 +83,12 @@ def scenes(film: dict) -> list[Scene]:
     return [Scene(**{name: np.asarray(part) for name, part in frame.items()}) for frame in film["frames"]]
 
 
-def collect(runs: list[Run], folder: Path) -> None:
+def collect(runs: list[Run], folder: Path, root=None) -> None:
     """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json."""
     for run in runs:
         if run.config.seed == 0 and run.config.method in ("normal", "proposed") and _complete(run) and len(run.kept[0]["bias"]) > 2:
             group = f"{data.short(run.config.dataset)}-{run.config.preset}"
-            files.write_json(folder / "films" / group / f"{run.config.name}.json", film(run))
+            files.write_json(folder / "films" / group / f"{run.config.name}.json", film(run, root=root))
 
 
 def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:

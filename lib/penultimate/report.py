@@ -11,7 +11,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import InputError, accounts, accounts_adversary, claims, drawings, experiments, figures, files, films, records, reliability, shifts
+from . import (
+    InputError,
+    accounts,
+    accounts_adversary,
+    claims,
+    drawings,
+    experiments,
+    figures,
+    files,
+    films,
+    published,
+    records,
+    reliability,
+    shifts,
+)
 from .bench import compare, slider
 from .data import HOME, is_own, load, short
 from .runs import Run
@@ -219,7 +233,7 @@ def renew(text: str) -> str:
     makers = {marker: partial(outcome, *which) for marker, which in SHOWN.items()}
     makers |= {"curvature": accounts.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
     makers |= {"ablation": experiments.markdown, "transfer": shifts.markdown, "adversary": accounts_adversary.markdown}
-    makers |= {"claims": claims.markdown, "bench": compare.committed}
+    makers |= {"claims": claims.markdown, "bench": compare.committed, "published": published.markdown}
     for marker, make in makers.items():
         pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
         if re.search(pattern, text, re.S):

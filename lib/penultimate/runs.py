@@ -29,6 +29,11 @@ STORE = data.CACHE / "runs"
 # Standard deviations at which a run is measured, beside the one it trains at, and how often.
 LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}
 DRAWS = 5
+# Where two epochs of a run are compared, both are measured under the paper's other perturbations too.
+KINDS = {
+    "uniform": (8 / 255, 16 / 255), "occlusion": (0.125, 0.25), "low_resolution": (2.0, 3.0),
+    "occlusion+gaussian": ((0.125, 8 / 255), (0.25, 16 / 255)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,8 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
 
 @torch.inference_mode()
 def measure(model: Classifier, splits: data.Splits, config: Config) -> dict:
-    """Accuracy on test under Gaussian noise (levels x draws, with the correctness of each image), and the feature geometry."""
+    """Accuracy on test under Gaussian noise (levels x draws, with the correctness of each image), and the feature geometry; where the
+    epoch best on test is kept, accuracy under KINDS as well."""
     test = splits.test.to(model.head.weight.device)
     measured = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
     levels = sorted({*measured, config.sigma})
@@ -191,8 +197,14 @@ def measure(model: Classifier, splits: data.Splits, config: Config) -> dict:
         gaussian["balanced"] = balanced(correct, splits.test.labels).round(6).tolist()
     if not test.exact.all():
         gaussian["accuracy_exact"] = correct[:, :, test.exact.cpu().numpy()].mean(2).round(6).tolist()
-    shape = geometry.describe(penultimate_features(model, data.to_unit(test.images)), test.labels, model.head.weight, model.head.bias)
-    return {"gaussian": gaussian, "geometry": {name: round(value, 5) if math.isfinite(value) else None for name, value in shape.items()}}
+    others = {
+        kind: {"levels": levels, "accuracy": correctness(model, test.images, test.labels, kind, levels, DRAWS).mean(2).round(6).tolist()}
+        for kind, levels in (KINDS.items() if config.best_on_test else ())
+    }
+    features = penultimate_features(model, data.to_unit(test.images))
+    shape = geometry.describe(features, test.labels, model.head.weight, model.head.bias)
+    shape = {name: round(value, 5) if math.isfinite(value) else None for name, value in shape.items()}
+    return {"gaussian": gaussian, **others, "geometry": shape}
 
 
 def environment(device: str) -> dict:

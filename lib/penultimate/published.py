@@ -1,0 +1,121 @@
+"""The paper's printed accuracies beside ours, from records: each preset and each choice of the epoch in a column of its own."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import records, replication
+from .evaluate import seed_interval
+from .methods import METHODS
+from .records import cell, verdict
+from .runs import Config
+
+# Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
+PUBLISHED = {("cifar10", 8 / 255): {"normal": 0.9006, "proposed": 0.9115}}
+PRESETS = ("paper", "tuned", "small")
+COLUMNS = [("paper", "last"), ("paper", "best_on_test"), ("tuned", "last"), ("small", "last")]
+TITLES = {"last": "last epoch", "best_on_test": "best on test"}
+NOT_RUN = "not run"
+
+
+def found(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
+    """The records of a preset's six methods as they are, each at its own learning rate."""
+    own = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset]
+    return [r for r in own if replication.arm(r["config"]) == r["config"]["method"]]
+
+
+def at(own: list[dict], level: float, checkpoint: str = "last", exact: bool = False) -> pd.DataFrame:
+    """The rows of `records.table` at a noise level. exact: accuracy on the byte-exact test images alone."""
+    rows = records.table(own)
+    rows = rows[(rows.checkpoint == checkpoint) & np.isclose(rows.level, level, atol=1e-5)]
+    if not exact or not len(rows):
+        return rows
+    named = {(r["config"]["method"], r["config"]["seed"]): r["metrics"][checkpoint]["gaussian"] for r in own}
+    return rows.assign(accuracy=[_exact(named[row.method, row.seed], level) for row in rows.itertuples()])
+
+
+def _exact(measured: dict, level: float) -> float:
+    """The mean over draws; where all test images are byte-exact, of all."""
+    (index,) = np.flatnonzero(np.isclose(measured["levels"], level, atol=1e-5))
+    return float(np.mean(measured.get("accuracy_exact", measured["accuracy"])[index]))
+
+
+def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """A row for each method: what is printed, and in per cent with 95 % interval and n what each preset and choice of the epoch gave."""
+    printed = next((row for (name, at_level), row in PUBLISHED.items() if name == dataset and np.isclose(at_level, level, atol=1e-5)), {})
+    shown = {"published": {method: f"{100 * value:.2f}" for method, value in printed.items()}}
+    for preset, checkpoint in COLUMNS:
+        rows = at(found(preset, dataset, folder), level, checkpoint)
+        cells = {row.method: f"{cell(row.mean, row.low, row.high)}, n={row.n}" for row in records.summary(rows).itertuples()}
+        shown[f"{preset}, {TITLES[checkpoint]}"] = {method: cells.get(method, NOT_RUN) for method in METHODS}
+    return pd.DataFrame(shown, index=list(METHODS)).fillna("").rename_axis("method")
+
+
+def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """`proposed` minus a rival, in points, paired, one row for each preset and choice of the epoch that has both: what, mean, low, high, n,
+    exact (the mean on the byte-exact test images), verdict (whether it exceeds zero)."""
+    rows = []
+    for preset, checkpoint in COLUMNS:
+        own = [r for r in found(preset, dataset, folder) if r["config"]["method"] in ("proposed", rival)]
+        if {r["config"]["method"] for r in own if checkpoint in r["metrics"]} < {"proposed", rival}:
+            continue
+        apart, exact = (records.differences(at(own, level, checkpoint, only), rival).iloc[0] for only in (False, True))
+        judged = NOT_RUN if np.isnan(apart.low) else verdict(apart.low, apart.high)
+        numbers = [100 * float(value) for value in (apart["mean"], apart.low, apart.high)]
+        rows.append((f"{preset}, {TITLES[checkpoint]}", *numbers, int(apart.n), 100 * float(exact["mean"]), judged))
+    return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n", "exact", "verdict"])
+
+
+def switched(dataset: str = "cifar10", folder: str | Path | None = None, level: float = 8 / 255) -> pd.DataFrame:
+    """What one switch of `tuned` changes, in points, paired by seed: arm, mean, low, high, n."""
+    everything = [r for r in records.read(folder, dataset) if r["config"]["preset"] == "tuned"]
+    by_arm = {}
+    for record in everything:
+        accuracy = at([record], level).accuracy.iloc[0]
+        by_arm.setdefault(replication.arm(record["config"]), {})[record["config"]["seed"]] = accuracy
+    rows = []
+    for name, own in by_arm.items():
+        base = by_arm.get(name.partition(",")[0], {})
+        apart = [100 * (own[seed] - base[seed]) for seed in own.keys() & base.keys()]
+        if "," in name and apart:
+            rows.append((name, *seed_interval(apart), len(apart)))
+    return pd.DataFrame(rows, columns=["arm", "mean", "low", "high", "n"])
+
+
+def differing(one: str = "paper", other: str = "tuned", dataset: str = "cifar10") -> pd.DataFrame:
+    """The fields of Config in which two presets differ, for `proposed`: field, what it means, and each preset's value."""
+    configs = [Config(dataset=dataset, preset=preset, method="proposed") for preset in (one, other)]
+    rows = []
+    for field in dataclasses.fields(Config):
+        values = [getattr(config, field.name) for config in configs]
+        if field.name != "preset" and values[0] != values[1]:
+            rows.append((field.name, field.metadata["help"], *map(str, values)))
+    return pd.DataFrame(rows, columns=["field", "meaning", one, other]).set_index("field")
+
+
+def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Trials of the preset `paper`, kept apart from results: method, width, steps, loss (mean over them), seconds a step, device."""
+    kept = records.read((Path(folder) if folder else records.COMMITTED) / "rehearsal", dataset)
+    rows = []
+    for record in (r for r in kept if r["config"]["preset"] == "paper"):
+        config, last = record["config"], record["history"][-1]
+        steps = record["data"]["images"]["train"] // config["batch"]
+        rows.append((config["method"], config["width"], steps, last["total"], last["seconds"] / steps, record["environment"]["device"]))
+    return pd.DataFrame(rows, columns=["method", "width", "steps", "loss", "seconds a step", "device"]).set_index("method")
+
+
+def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """How many runs of each step of `replication.steps` have a committed record: step, runs, finished."""
+    base = Path(folder) if folder else records.COMMITTED
+    kept = {sub: records.read(base / sub, dataset) if (base / sub).is_dir() else [] for sub in ("", "rehearsal", "search")}
+    done = {sub: {record["name"] for record in own} for sub, own in kept.items()}
+    steps = replication.steps(replication.chosen(replication.searched(kept["search"])), dataset)
+    rows = [(step.name, len(step.configs), sum(config.name in done[step.folder] for config in step.configs)) for step in steps]
+    return pd.DataFrame(rows, columns=["step", "runs", "finished"])
+
+
+def markdown() -> str:
+    """README's table of the published level: what is printed, what was run."""
+    return records.pipes(beside(8 / 255))
