@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from penultimate import drawings, losses, report
+from penultimate import drawings, execution, losses
 from penultimate.centroids import class_means
 from penultimate.explorers import NoiseExplorer, UmapExplorer, level_slider
 from penultimate.figures import STYLE
@@ -546,11 +546,11 @@ def test_live_widgets_are_taken_out_of_a_notebook_and_nothing_else(tmp_path):
     path = tmp_path / "00.ipynb"
     nbformat.write(notebook, path)
     before = json.loads(path.read_text())
-    report.still(path)
+    execution.still(path)
     after = json.loads(path.read_text())
     del before["metadata"]["widgets"], before["cells"][1]["outputs"][1]
     assert after == before and len(after["cells"][1]["outputs"]) == 4 and "δ ≠ 1" in path.read_text()
     still = path.read_bytes()
-    report.still(path)
+    execution.still(path)
     assert path.read_bytes() == still
     nbformat.validate(nbformat.read(path, as_version=4))

@@ -5,7 +5,8 @@ vision, splits, pictures, own, data, corruptions, noise, model, centroids, losse
 curvature, theory, layers, configs, integrity, runs, planes, checks, records, progress, engines, jobs, suggest, roads, ranks, flatness,
 explanation, accounts, calibration, transfer, shifts, films, lookup, grids, experiments, replication, published, attacks, certified,
 adversary, resistance, accounts_adversary, evidence, claims, embed, figures, figures_curvature, figures_experiments, figures_transfer,
-figures_adversary, figures_pictures, drawings, widgets, explorers, bench, reliability, report, options, cli and its commands in cli_*.
+figures_adversary, figures_pictures, drawings, widgets, explorers, bench, reliability, execution, report, options, cli and its commands in
+cli_*.
 """
 
 import math

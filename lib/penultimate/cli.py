@@ -155,13 +155,13 @@ def report_command(
 
     Example: python -m penultimate report --dataset digits
     """
-    from . import report
+    from . import execution, report
 
     dataset = located(dataset)
     if publish:
         report.publish()
     elif notebooks:
-        report.execute()
+        execution.renew()
     else:
         out = out or data.CACHE / "report.html"
         report.page(out, records, dataset, Config(dataset=dataset, preset=preset).preset)

@@ -1,12 +1,7 @@
 """What a study leaves behind: records, executed notebooks, figures and one page; and README's tables and pictures."""
 
-import json
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +12,7 @@ from . import (
     accounts_adversary,
     claims,
     drawings,
+    execution,
     experiments,
     figures,
     files,
@@ -27,13 +23,11 @@ from . import (
     shifts,
 )
 from .bench import compare, slider
-from .data import HOME, is_own, load, short
+from .data import HOME, short
 from .runs import Run
 
 README = HOME / "README.md"
 SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # README's marker -> data set and preset
-
-ON_OWN_DATA = ("00", "02", "03", "04")  # the notebooks that read well on any data; the others are about digits and CIFAR-10
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>penultimate: {{ dataset }}</title>
 <style>body{font:16px/1.5 "Open Sans",Helvetica,Arial,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
@@ -138,83 +132,12 @@ def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
     records.collect([run.record for run in runs], out / "records")
     films.collect(runs, out / "records")
     given = {"dataset": dataset, "preset": preset, "seed": runs[0].config.seed, "device": device}
-    run_notebooks(out.resolve(), given)
+    execution.run(out.resolve(), given)
     drawn = pictures(out / "records", dataset, preset)
     if not figures.export(list(drawn.values()), [out / "figures" / f"{name}.png" for name in drawn]):
         print("No Chrome or Chromium found: figures are in report.html only. With one installed they are also written as pictures.")
     page(out / "report.html", out / "records", dataset, preset)
     return out / "report.html"
-
-
-def run_notebooks(out: Path, given: dict) -> None:
-    """Execute the notebooks with papermill on the records under `out`, two at a time, into out/notebooks.
-
-    given: values for those of the notebooks' parameters that have these names.
-    """
-    from tqdm.auto import tqdm
-
-    sources = sorted((HOME / "notebooks").glob("[0-9]*.ipynb"))
-    if missing := [name for name in ("timm", "pytorch_lightning") if not find_spec(name)]:
-        sources = [source for source in sources if source.stem[:2] != "11"]
-        print(f"11_your_training_loop is left out: {' and '.join(missing)} not installed (pip install 'penultimate[backbones]')")
-    if is_own(given.get("dataset", "digits")):
-        sources = [source for source in sources if source.stem[:2] in ON_OWN_DATA]
-        if len(load(given["dataset"]).classes) < 3:
-            sources = [source for source in sources if source.stem[:2] != "03"]
-            print("03_penultimate_layer is left out: the plane through three class centroids needs three classes")
-    (out / "notebooks").mkdir(parents=True, exist_ok=True)
-    given = given | {"records_folder": str(out / "records"), "findings_folder": str(out / "findings")}
-
-    def run(source: Path) -> None:
-        wanted = json.loads(source.read_text(encoding="utf-8"))
-        cell = next("".join(c["source"]) for c in wanted["cells"] if "parameters" in c["metadata"].get("tags", []))
-        options = [
-            word
-            for name, value in given.items()
-            if re.search(rf"^{name} =", cell, re.M)
-            for word in ("-p" if isinstance(value, int) else "-r", name, str(value))
-        ]
-        command = [
-            sys.executable,
-            "-m",
-            "papermill",
-            source.name,
-            str(out / "notebooks" / source.name),
-            "--no-progress-bar",
-            "-k",
-            "python3",
-            *options,
-        ]
-        done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True)
-        if done.returncode:
-            raise InputError(
-                f"notebook {source.name} failed: {done.stderr.strip().splitlines()[-1]} (see {out / 'notebooks' / source.name})"
-            )
-        still(out / "notebooks" / source.name)
-        bar.write(f"executed {source.name}")
-        bar.update()
-
-    with tqdm(total=len(sources), desc="notebooks", unit="notebook", disable=not sys.stderr.isatty()) as bar, ThreadPoolExecutor(2) as pool:
-        list(pool.map(run, sources))
-
-
-def execute(folder: Path = HOME / "notebooks") -> None:
-    """Execute the notebooks of a folder in place, as they are committed."""
-    paths = sorted(folder.glob("[0-9]*.ipynb"))
-    options = ["--to", "notebook", "--execute", "--inplace", "--ExecutePreprocessor.record_timing=False"]
-    subprocess.run([sys.executable, "-m", "nbconvert", *options, *map(str, paths)], check=True)
-    for path in paths:
-        still(path)
-
-
-def still(path: Path) -> None:
-    """Take live widgets out of an executed notebook: without a kernel they would be error boxes, and their state is megabytes."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    notebook["metadata"].pop("widgets", None)
-    for cell in notebook["cells"]:
-        if "outputs" in cell:
-            cell["outputs"] = [o for o in cell["outputs"] if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})]
-    files.write(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def outcome(dataset: str, preset: str) -> str:
