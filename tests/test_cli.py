@@ -61,7 +61,7 @@ def test_ctrl_c_and_sigterm_stop_at_once_and_the_next_call_goes_on(command, cach
     seed = 10 * sent + jobs
     words = ("train", "--methods", "proposed,normal"[: None if jobs > 1 else 8], "--epochs", "200", "--images", "128", "--seeds", seed)
     process = command(*words, "--jobs", jobs, start=True)
-    wanted = time.time() + 60
+    wanted = time.time() + 240  # three processes import PyTorch first, on however busy a machine
     while len(list(cache.glob(f"runs/*-s{seed}-*/checkpoint.safetensors"))) < jobs and time.time() < wanted:
         time.sleep(0.05)
     process.send_signal(sent)
