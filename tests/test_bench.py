@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from penultimate.bench import compare, hessian, pipeline, step
+from penultimate.bench import compare, hessian, pipeline, startup, step
 from penultimate.bench.loss import LoopLoss
 from penultimate.curvature import hessian as exact_hessian
 from penultimate.curvature import input_curvature
@@ -67,6 +67,12 @@ def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
     around = {"device": "CPU", "threads": 1, "cores": 2, "load": 0.1, "torch": "2"}
     table = compare.markdown({"x": {"environment": around, "rows": [row._asdict(), missed._asdict()]}})
     assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table
+
+
+def test_the_cold_start_ends_at_the_first_training_step(tmp_path):
+    startup.wall("-c", startup.UNTIL_FIRST_STEP, *startup.TRAIN, PENULTIMATE_CACHE=str(tmp_path))
+    written = sorted(path.name for path in tmp_path.rglob("*.*") if path.is_file() and path.suffix != ".lock")
+    assert written == ["epoch-0000.safetensors"]  # features before training: no epoch was finished, nothing was measured
 
 
 @pytest.mark.slow
