@@ -32,14 +32,14 @@ def test_the_plain_epoch_ends_with_the_same_weights():
     fast, plain = (Trainer(step.config(4, 16, bn="separate"), step.random_images(48), "cpu") for _ in range(2))
     for trainer in (fast, plain):
         trainer.model.double(), trainer.loss.double()
-    loss = LoopLoss()
+    loss, optimizer = LoopLoss(), step.plain_optimizer(plain)
     for epoch in range(2):
         with pytest.MonkeyPatch.context() as patch:
             for module in ("penultimate.train", "penultimate.bench.step"):
                 views = sys.modules[module].views
                 patch.setattr(f"{module}.views", lambda *given, views=views: tuple(v.double() for v in views(*given)))
             fast.epoch(epoch)
-            step.plain_epoch(plain, loss, epoch)
+            step.plain_epoch(plain, optimizer, loss, epoch)
     for (name, mine), its in zip(fast.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-10, atol=1e-10, msg=name)
 

@@ -27,9 +27,14 @@ def config(width: int, batch: int, **fields) -> Config:
     return Config(dataset="cifar10", preset="small", method="proposed", width=width, batch=batch, images=0, train_on_all=True, **fields)
 
 
-def plain_epoch(trainer: Trainer, loss: LoopLoss, epoch: int) -> None:
+def plain_optimizer(trainer: Trainer) -> torch.optim.SGD:
+    c = trainer.config
+    return torch.optim.SGD(trainer.model.parameters(), c.lr, momentum=c.momentum, nesterov=True, weight_decay=c.weight_decay)
+
+
+def plain_epoch(trainer: Trainer, optimizer: torch.optim.SGD, loss: LoopLoss, epoch: int) -> None:
     """An epoch as one would write it from the paper: two passes, a loop over classes, the loss read after every step."""
-    c, model, optimizer, train = trainer.config, trainer.model, trainer.optimizer, trainer.train
+    c, model, train = trainer.config, trainer.model, trainer.train
     order, cropping, noise = (stream(c.seed, name, epoch) for name in ("order", "crop", "noise"))
     model.train()
     running = 0.0
@@ -54,7 +59,7 @@ def measure() -> list[Row]:
     rows = []
     for named, width, batch, batches, rounds in (("narrow (width 8)", 8, 128, 4, 9), ("full (width 64)", FULL_WIDTH, 64, 1, 3)):
         ours, theirs = trainers(width, batch, batches)
-        plain = functools.partial(plain_epoch, theirs, LoopLoss(), 0)
+        plain = functools.partial(plain_epoch, theirs, plain_optimizer(theirs), LoopLoss(), 0)
         what, against = f"step of proposed, {named} ResNet18, batch {batch}", "eager PyTorch, two passes, loop"
         row = faster(what, against, FASTER, functools.partial(ours.epoch, 0), plain, rounds)
         rows.append(row._replace(ours=row.ours / batches, theirs=row.theirs / batches))
