@@ -59,6 +59,12 @@ def test_the_common_pipeline_gives_the_same_kind_of_views():
     assert 0.02 < float((noisy - clean).std()) < 0.06  # clamped
 
 
+def test_the_shares_of_a_step_make_a_whole():
+    (parts,) = step.shares({"tiny": (8, 16, 2)}).values()
+    assert list(parts) == ["convolutions", "batch norm", "the loss", "the rest"] and sum(parts.values()) == pytest.approx(1)
+    assert all(0 < share < 1 for share in parts.values()) and parts["convolutions"] > parts["batch norm"]
+
+
 def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
     slow, quick = lambda: sum(range(20_000)), lambda: sum(range(1000))
     row = compare.faster("few", "many", 2, quick, slow, rounds=3)
@@ -66,7 +72,9 @@ def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
     missed = compare.faster("many", "few", 2, slow, quick, rounds=3)
     around = {"device": "CPU", "threads": 1, "cores": 2, "load": 0.1, "torch": "2"}
     table = compare.markdown({"x": {"environment": around, "rows": [row._asdict(), missed._asdict()]}})
-    assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table
+    assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table and "goes" not in table
+    shared = {"environment": around, "rows": [row._asdict()], "shares": {"narrow": {"convolutions": 0.625, "the rest": 0.375}}}
+    assert compare.markdown({"x": shared}).endswith("goes. narrow: convolutions 62.5%, the rest 37.5%.*")
 
 
 def test_the_cold_start_ends_at_the_first_training_step(tmp_path):

@@ -36,8 +36,11 @@ def bench(
     for name in chosen:
         load = round(os.getloadavg()[0], 2)
         typer.echo(f"{name}: measuring", err=True)
-        rows = importlib.import_module(f"penultimate.bench.{name}").measure()
+        module = importlib.import_module(f"penultimate.bench.{name}")
+        rows = module.measure()
         around = environment("cpu") | {"cores": os.cpu_count(), "load": load}
         found[name] = {"environment": around, "rows": [row._asdict() for row in rows]}
+        if hasattr(module, "shares"):
+            found[name]["shares"] = module.shares()
         files.write_json((records or data.CACHE / "bench") / f"{name}.json", found[name])
     typer.echo(markdown(found))

@@ -1,6 +1,6 @@
 """Side-by-side measurements: what this library does and, written plainly, what one would do without it; python -m penultimate bench
 
-One module per subject, each with `measure() -> [Row]`; `slider` and `lab` measure in a browser.
+One module per subject, each with `measure() -> [Row]`, `step` with `shares` of its time too; `slider` and `lab` measure in a browser.
 """
 
 NAMES = ("loss", "step", "pipeline", "noise_sweep", "hessian", "startup")
