@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from penultimate.bench import compare, hessian, pipeline, startup, step
+from penultimate.bench import compare, gpu, hessian, pipeline, startup, step
 from penultimate.bench.loss import LoopLoss
 from penultimate.curvature import hessian as exact_hessian
 from penultimate.curvature import input_curvature
@@ -32,7 +32,7 @@ def test_the_plain_epoch_ends_with_the_same_weights():
     fast, plain = (Trainer(step.config(4, 16, bn="separate"), step.random_images(48), "cpu") for _ in range(2))
     for trainer in (fast, plain):
         trainer.model.double(), trainer.loss.double()
-    loss, optimizer = LoopLoss(), step.plain_optimizer(plain)
+    loss, optimizer = LoopLoss(), step.plain_optimizer(plain.model, plain.config)
     for epoch in range(2):
         with pytest.MonkeyPatch.context() as patch:
             for module in ("penultimate.train", "penultimate.bench.step"):
@@ -83,12 +83,41 @@ def test_the_cold_start_ends_at_the_first_training_step(tmp_path):
     assert written == ["epoch-0000.safetensors"]  # features before training: no epoch was finished, nothing was measured
 
 
+def test_the_rows_of_a_gpu_on_the_cpu():
+    rows = gpu.epochs("cpu", images=48, width=2, batch=16, small_batch=8, rounds=1, workers=0, side=64)
+    assert [row.unit for row in rows] == ["s", "TFLOP/s", "TFLOP/s"] and all(row.ours > 0 and row.theirs > 0 for row in rows)
+    assert rows[1].ours == pytest.approx(2 * 48 * gpu.flops(2) / rows[0].ours / 1e12) and rows[1].ratio == pytest.approx(
+        rows[1].ours / rows[1].theirs
+    )
+
+
+def test_flops_are_those_of_the_layers_by_hand():
+    """Multiply-adds of a convolution: outputs x inputs x 9 a pixel; twice as many FLOPs, thrice with the backward pass."""
+    w, total, last = 4, 0, 4
+    stem = 32 * 32 * w * 3 * 9
+    for side, width in ((32, w), (16, 2 * w), (8, 4 * w), (4, 8 * w)):
+        total += side**2 * 9 * (last * width + 3 * width**2) + side**2 * last * width * (last != width)
+        last = width
+    total += 8 * w * 128 + 128 * 10
+    assert gpu.flops(w) == 2 * (2 * stem + 3 * total)  # the images need no gradient
+
+
+@pytest.mark.slow
+def test_seeds_together_and_one_after_another():
+    row = gpu.seeds("cpu", count=2, images=100, epochs=1, width=2)
+    assert min(row.ours, row.theirs) > 0.05, "loaded, not trained"
+    assert row.what.startswith("2 seeds of proposed") and row.ratio == pytest.approx(row.theirs / row.ours)
+
+
 @pytest.mark.slow
 def test_the_command_measures_and_names_what_it_does_not_know(tmp_path):
     call = [sys.executable, "-m", "penultimate", "bench", "--records", str(tmp_path), "--names"]
     done = subprocess.run([*call, "loss"], capture_output=True, text=True)
     assert done.returncode == 0 and "10 classes" in done.stdout
     assert json.loads((tmp_path / "loss.json").read_text())["environment"]["threads"] == 1
+    if not torch.cuda.is_available():
+        bare = subprocess.run([*call, "gpu"], capture_output=True, text=True)
+        assert bare.returncode == 0 and bare.stderr.strip() == "gpu: its rows need a CUDA GPU, and are left out" and not bare.stdout
     wrong = subprocess.run([*call, "speed"], capture_output=True, text=True)
     assert wrong.returncode and "unknown measurement 'speed'" in wrong.stderr and "Traceback" not in wrong.stderr
 
