@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from penultimate.bench import compare, hessian, pipeline, step
+from penultimate.bench import compare, gpu, hessian, pipeline, startup, step
 from penultimate.bench.loss import LoopLoss
 from penultimate.curvature import hessian as exact_hessian
 from penultimate.curvature import input_curvature
@@ -32,14 +32,14 @@ def test_the_plain_epoch_ends_with_the_same_weights():
     fast, plain = (Trainer(step.config(4, 16, bn="separate"), step.random_images(48), "cpu") for _ in range(2))
     for trainer in (fast, plain):
         trainer.model.double(), trainer.loss.double()
-    loss = LoopLoss()
+    loss, optimizer = LoopLoss(), step.plain_optimizer(plain.model, plain.config)
     for epoch in range(2):
         with pytest.MonkeyPatch.context() as patch:
             for module in ("penultimate.train", "penultimate.bench.step"):
                 views = sys.modules[module].views
                 patch.setattr(f"{module}.views", lambda *given, views=views: tuple(v.double() for v in views(*given)))
             fast.epoch(epoch)
-            step.plain_epoch(plain, loss, epoch)
+            step.plain_epoch(plain, optimizer, loss, epoch)
     for (name, mine), its in zip(fast.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-10, atol=1e-10, msg=name)
 
@@ -59,6 +59,12 @@ def test_the_common_pipeline_gives_the_same_kind_of_views():
     assert 0.02 < float((noisy - clean).std()) < 0.06  # clamped
 
 
+def test_the_shares_of_a_step_make_a_whole():
+    (parts,) = step.shares({"tiny": (8, 16, 2)}).values()
+    assert list(parts) == ["convolutions", "batch norm", "the loss", "the rest"] and sum(parts.values()) == pytest.approx(1)
+    assert all(0 < share < 1 for share in parts.values()) and parts["convolutions"] > parts["batch norm"]
+
+
 def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
     slow, quick = lambda: sum(range(20_000)), lambda: sum(range(1000))
     row = compare.faster("few", "many", 2, quick, slow, rounds=3)
@@ -66,7 +72,41 @@ def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
     missed = compare.faster("many", "few", 2, slow, quick, rounds=3)
     around = {"device": "CPU", "threads": 1, "cores": 2, "load": 0.1, "torch": "2"}
     table = compare.markdown({"x": {"environment": around, "rows": [row._asdict(), missed._asdict()]}})
-    assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table
+    assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table and "goes" not in table
+    shared = {"environment": around, "rows": [row._asdict()], "shares": {"narrow": {"convolutions": 0.625, "the rest": 0.375}}}
+    assert compare.markdown({"x": shared}).endswith("goes. narrow: convolutions 62.5%, the rest 37.5%.*")
+
+
+def test_the_cold_start_ends_at_the_first_training_step(tmp_path):
+    startup.wall("-c", startup.UNTIL_FIRST_STEP, *startup.TRAIN, PENULTIMATE_CACHE=str(tmp_path))
+    written = sorted(path.name for path in tmp_path.rglob("*.*") if path.is_file() and path.suffix != ".lock")
+    assert written == ["epoch-0000.safetensors"]  # features before training: no epoch was finished, nothing was measured
+
+
+def test_the_rows_of_a_gpu_on_the_cpu():
+    rows = gpu.epochs("cpu", images=48, width=2, batch=16, small_batch=8, rounds=1, workers=0, side=64)
+    assert [row.unit for row in rows] == ["s", "TFLOP/s", "TFLOP/s"] and all(row.ours > 0 and row.theirs > 0 for row in rows)
+    assert rows[1].ours == pytest.approx(2 * 48 * gpu.flops(2) / rows[0].ours / 1e12) and rows[1].ratio == pytest.approx(
+        rows[1].ours / rows[1].theirs
+    )
+
+
+def test_flops_are_those_of_the_layers_by_hand():
+    """Multiply-adds of a convolution: outputs x inputs x 9 a pixel; twice as many FLOPs, thrice with the backward pass."""
+    w, total, last = 4, 0, 4
+    stem = 32 * 32 * w * 3 * 9
+    for side, width in ((32, w), (16, 2 * w), (8, 4 * w), (4, 8 * w)):
+        total += side**2 * 9 * (last * width + 3 * width**2) + side**2 * last * width * (last != width)
+        last = width
+    total += 8 * w * 128 + 128 * 10
+    assert gpu.flops(w) == 2 * (2 * stem + 3 * total)  # the images need no gradient
+
+
+@pytest.mark.slow
+def test_seeds_together_and_one_after_another():
+    row = gpu.seeds("cpu", count=2, images=100, epochs=1, width=2)
+    assert min(row.ours, row.theirs) > 0.05, "loaded, not trained"
+    assert row.what.startswith("2 seeds of proposed") and row.ratio == pytest.approx(row.theirs / row.ours)
 
 
 @pytest.mark.slow
@@ -75,6 +115,9 @@ def test_the_command_measures_and_names_what_it_does_not_know(tmp_path):
     done = subprocess.run([*call, "loss"], capture_output=True, text=True)
     assert done.returncode == 0 and "10 classes" in done.stdout
     assert json.loads((tmp_path / "loss.json").read_text())["environment"]["threads"] == 1
+    if not torch.cuda.is_available():
+        bare = subprocess.run([*call, "gpu"], capture_output=True, text=True)
+        assert bare.returncode == 0 and bare.stderr.strip() == "gpu: its rows need a CUDA GPU, and are left out" and not bare.stdout
     wrong = subprocess.run([*call, "speed"], capture_output=True, text=True)
     assert wrong.returncode and "unknown measurement 'speed'" in wrong.stderr and "Traceback" not in wrong.stderr
 

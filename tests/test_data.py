@@ -292,6 +292,32 @@ def test_every_augmented_image_is_a_shift_or_a_mirrored_shift(pad, flip):
     assert len(met) == (2 * pad + 1) ** 2 * (1 + flip)  # and each of them occurs
 
 
+def plain_augment(images, pad, flip, generator):
+    """Image by image, by slices; the numbers drawn for all images at once: down, mirrored, right."""
+    draw = lambda high: torch.randint(0, high, (len(images), 1), generator=generator).flatten().tolist()  # noqa: E731
+    down = draw(2 * pad + 1)
+    mirrored = draw(2) if flip else [0] * len(images)
+    right = draw(2 * pad + 1)
+    moved = []
+    for image, y, back, x in zip(images, down, mirrored, right, strict=True):
+        channels, height, width = image.shape
+        ground = torch.zeros(channels, height + 2 * pad, width + 2 * pad, dtype=image.dtype)
+        ground[:, pad : pad + height, pad : pad + width] = image
+        crop = ground[:, y : y + height, x : x + width]
+        moved.append(crop.flip(2) if back else crop)
+    return torch.stack(moved)
+
+
+@pytest.mark.parametrize("pad, flip", [(4, True), (2, False), (0, True)])
+@pytest.mark.parametrize("shape", [(64, 3, 32, 32), (7, 1, 5, 6), (1, 2, 1, 8)])
+def test_the_gather_of_a_batch_is_the_loop_over_its_images_and_its_draws(shape, pad, flip):
+    for images in (torch.randint(0, 256, shape, dtype=torch.uint8), torch.rand(shape, dtype=torch.float64)):
+        gens = [torch.Generator().manual_seed(5) for _ in range(2)]
+        found, expected = data.augment(images, pad, flip, gens[0]), plain_augment(images, pad, flip, gens[1])
+        assert torch.equal(found, expected) and found.dtype == images.dtype and found.is_contiguous()
+        assert torch.equal(*(torch.rand(1, generator=gen) for gen in gens))  # and both have drawn as often
+
+
 def test_augment_mirrors_half_of_the_images():
     images = torch.rand(2000, 1, 1, 8)
     mirrored = (data.augment(images, 0, True, torch.Generator().manual_seed(0)) != images).any(3).float().mean()

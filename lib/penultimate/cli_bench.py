@@ -29,15 +29,22 @@ def bench(
     from .runs import environment
 
     at_least_one("threads", threads)
-    chosen, found = NAMES if names == "all" else names.split(","), {}
+    chosen, found = list(NAMES) if names == "all" else names.split(","), {}
     for name in chosen:
         one_of("measurement", name, NAMES)
+    if "gpu" in chosen and not torch.cuda.is_available():
+        typer.echo("gpu: its rows need a CUDA GPU, and are left out", err=True)
+        chosen.remove("gpu")
     torch.set_num_threads(threads)
     for name in chosen:
         load = round(os.getloadavg()[0], 2)
         typer.echo(f"{name}: measuring", err=True)
-        rows = importlib.import_module(f"penultimate.bench.{name}").measure()
-        around = environment("cpu") | {"cores": os.cpu_count(), "load": load}
+        module = importlib.import_module(f"penultimate.bench.{name}")
+        rows = module.measure()
+        around = environment("cuda" if name == "gpu" else "cpu") | {"cores": os.cpu_count(), "load": load}
         found[name] = {"environment": around, "rows": [row._asdict() for row in rows]}
+        if hasattr(module, "shares"):
+            found[name]["shares"] = module.shares()
         files.write_json((records or data.CACHE / "bench") / f"{name}.json", found[name])
-    typer.echo(markdown(found))
+    if found:
+        typer.echo(markdown(found))

@@ -227,15 +227,13 @@ def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator | N
     """
     if not pad and not flip:
         return images
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
     draw = lambda high: torch.randint(0, high, (n, 1), device=images.device, generator=generator)  # noqa: E731
     rows = draw(2 * pad + 1) + torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(n, width)
     if flip:
         columns = torch.where(draw(2).bool(), columns.flip(1), columns)
     columns = draw(2 * pad + 1) + columns
-    padded = F.pad(images, (pad,) * 4)
-    each = torch.arange(n, device=images.device)[:, None, None]
-    shifted = padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    # A copy in any case: one channel's permuted strides pass as channels-last, where PyTorch 2.13 corrupts memory on the CPU at width 4.
-    return shifted.clone(memory_format=torch.contiguous_format)
+    padded = F.pad(images, (pad,) * 4).flatten(2)
+    pixels = (rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]).flatten(1)  # one list for all channels of an image
+    return padded.gather(2, pixels[:, None].expand(-1, channels, -1)).unflatten(2, (height, width))

@@ -20,7 +20,8 @@ MOST = 2**62  # any level beyond it is a mistake, and no longer fits an integer 
 
 def gaussian(images: Tensor, level: float, generator=None) -> Tensor:
     """x + eps, eps ~ N(0, level^2 I): level is the standard deviation before clamping (the paper's sigma)."""
-    return images + level * torch.randn(images.shape, device=images.device, dtype=images.dtype, generator=generator)
+    drawn = torch.randn(images.shape, device=images.device, dtype=images.dtype, generator=generator)
+    return drawn.mul_(level).add_(images)  # in place: a third less memory to go through
 
 
 def uniform(images: Tensor, level: float, generator=None) -> Tensor:

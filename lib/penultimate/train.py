@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
+from torch.optim.sgd import sgd  # the class SGD calls this too, but loads PyTorch's compiler: a second before every first step
 
 from . import InputError, files
 from .data import Split, Splits, augment, channel_statistics, to_unit
@@ -100,7 +101,7 @@ def views(config, images: Tensor, cropping: torch.Generator, noise: torch.Genera
 
 
 class Trainer:
-    """Model, loss, optimiser and history of one run, and how they go to and come from a checkpoint."""
+    """Model, loss, momenta and history of one run, and how they go to and come from a checkpoint."""
 
     def __init__(self, config, splits: Splits, device: str):
         self.config, self.device = config, usable(device)
@@ -116,9 +117,7 @@ class Trainer:
         self.loss = DiscriminativeLoss(
             len(splits.classes), config.dim, momentum=config.mu, **{name: getattr(config, name) for name in names}
         ).to(self.device)
-        self.optimizer = torch.optim.SGD(
-            model.parameters(), config.lr, momentum=config.momentum, nesterov=config.momentum > 0, weight_decay=config.weight_decay
-        )
+        self.momenta: list[Tensor | None] = [None for _ in model.parameters()]  # None: before the first step
         self.train, self.history = train.to(self.device), []
         self.watched = {} if config.train_on_all else {"validation": splits.validation.to(self.device)}
         if config.best_on_test:
@@ -138,22 +137,29 @@ class Trainer:
         self.model.train()
         batches = torch.randperm(len(self.train), generator=order, device=self.device).split(config.batch)
         for step, rows in enumerate(batches[: self.batches]):
-            self.optimizer.param_groups[0]["lr"] = learning_rate(config, epoch * self.batches + step, self.batches)
+            lr = learning_rate(config, epoch * self.batches + step, self.batches)
             clean, noisy = views(config, self.train.images[rows], cropping, noise)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 labels, switches = self.train.labels[rows], (config.bn, config.stability, config.ce_noisy)
                 terms = step_loss(self.model, clean, noisy, labels, self.loss, *switches)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad()
             terms["total"].backward()
-            largest = get_total_norm([p.grad for p in parameters if p.grad is not None], torch.inf)
-            self.optimizer.step()
+            largest = get_total_norm([p.grad for p in parameters], torch.inf)
+            self._descend(parameters, lr)
             names, values = list(terms), torch.stack(list(terms.values())).detach().float()
             finite.append(torch.cat([values, largest[None]]).isfinite())  # looked at after the epoch: a look here would stop the device
             sums = sums + values
         self._check(epoch, torch.stack(finite), names, batches)
-        row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
+        row = {"epoch": epoch + 1, "lr": lr}
         row |= dict(zip(names, (sums / self.batches).tolist(), strict=True)) | self._watch()
         self.history.append(row | {"seconds": time.perf_counter() - started})
+
+    @torch.no_grad()
+    def _descend(self, parameters: list[Tensor], lr: float) -> None:
+        """One step of SGD with weight decay and, where there is momentum, Nesterov's."""
+        momentum, decay = self.config.momentum, self.config.weight_decay
+        gradients, fixed = [p.grad for p in parameters], dict(dampening=0, nesterov=momentum > 0, maximize=False)
+        sgd(parameters, gradients, self.momenta, lr=lr, momentum=momentum, weight_decay=decay, **fixed)
 
     def _check(self, epoch: int, finite: Tensor, names: list[str], batches: list[Tensor]) -> None:
         """Raise FloatingPointError for the first step with a term (or the gradient) that is not finite, finite (steps, terms + 1)."""
@@ -189,9 +195,8 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything a later process needs to go on to the bit."""
-        momenta = [self.optimizer.state[p].get("momentum_buffer") for p in self.model.parameters()]
         parts = {"model": self.model.state_dict(), "loss": self.loss.state_dict(), "best": self.best}
-        parts["momentum"] = {str(i): m for i, m in enumerate(momenta) if m is not None}
+        parts["momentum"] = {str(i): m for i, m in enumerate(self.momenta) if m is not None}
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def save(self, path: Path) -> None:
@@ -217,7 +222,7 @@ class Trainer:
         for index, momentum in momenta.items():
             if momentum.shape != parameters[int(index)].shape:
                 raise ValueError(f"momentum {index} is {tuple(momentum.shape)}")
-            self.optimizer.state[parameters[int(index)]]["momentum_buffer"] = momentum
+            self.momenta[int(index)] = momentum
         self.best, self.best_epoch = part("best/"), json.loads(metadata["best_epoch"])
         self.history = json.loads(metadata["history"])
         if [row["epoch"] for row in self.history] != list(range(1, len(self.history) + 1)):

@@ -50,11 +50,12 @@ def faster(what: str, against: str, times: float, ours: Callable, theirs: Callab
 
 def committed() -> str:
     """README's table of the committed measurements."""
-    return markdown({name: files.read_json(HOME / "data" / "records" / "bench" / f"{name}.json") for name in NAMES})
+    paths = {name: HOME / "data" / "records" / "bench" / f"{name}.json" for name in NAMES}
+    return markdown({name: files.read_json(path) for name, path in paths.items() if name != "gpu" or path.exists()})
 
 
 def markdown(found: dict[str, dict]) -> str:
-    """The table of records {name: {environment, rows}}."""
+    """The table of records {name: {environment, rows}}, and under it where the time goes, for those that have shares."""
     rows = [Row(**row) for record in found.values() for row in record["rows"]]
     number = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"  # noqa: E731
     cells = [
@@ -62,6 +63,9 @@ def markdown(found: dict[str, dict]) -> str:
         for r in rows
     ]
     table = pd.DataFrame(cells, columns=["what", "against", "here", "there", "ratio", "target", ""]).set_index("what")
+    parts = lambda whole: ", ".join(f"{name} {share:.1%}" for name, share in whole.items())  # noqa: E731
+    told = [f"{named}: {parts(whole)}" for record in found.values() for named, whole in record.get("shares", {}).items()]
+    profile = f"\n\n*Where a step's time goes. {'; '.join(told)}.*" if told else ""
     around = [record["environment"] for record in found.values()]
     places = {f"{e['device']}, {e['threads']} thread(s), {e['cores']} cores, load {e['load']}, torch {e['torch']}" for e in around}
-    return f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {'; '.join(sorted(places))}.*"
+    return f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {'; '.join(sorted(places))}.*{profile}"

@@ -1,18 +1,23 @@
-"""A training step of `proposed` against plain eager PyTorch, and the loss's share of it."""
+"""A training step of `proposed` against plain eager PyTorch, the loss's share of it, and where the rest of its time goes."""
 
 import functools
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from .. import data
 from ..losses import DiscriminativeLoss
+from ..model import Classifier
 from ..runs import Config
 from ..train import Trainer, learning_rate, stream, views
 from .compare import Row, faster, in_turn
 from .loss import LoopLoss
 
-SHARE, FASTER, FULL_WIDTH, DIM = 0.03, 1.2, 64, 128
+SHARE, FASTER, DIM = 0.03, 1.2, 128
+STEPS = {"narrow (width 8)": (8, 128, 4), "full (width 64)": (64, 64, 1)}  # width, images in a batch, batches in an epoch
+NAMED = {"convolutions": ("conv",), "batch norm": ("batch_norm", "batchnorm")}  # parts of the names of PyTorch's operations
 
 
 def random_images(count: int) -> data.Splits:
@@ -20,29 +25,36 @@ def random_images(count: int) -> data.Splits:
     gen = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=gen)
     split = data.Split(images, torch.arange(count) % 10, torch.ones(count, dtype=torch.bool))
-    return data.Splits("random", split, split[:20], split[:20], data.CIFAR10_CLASSES, "random")
+    return data.Splits("random", split, split[:0], split[:20], data.CIFAR10_CLASSES, "random")
 
 
 def config(width: int, batch: int, **fields) -> Config:
     return Config(dataset="cifar10", preset="small", method="proposed", width=width, batch=batch, images=0, train_on_all=True, **fields)
 
 
-def plain_epoch(trainer: Trainer, loss: LoopLoss, epoch: int) -> None:
-    """An epoch as one would write it from the paper: two passes, a loop over classes, the loss read after every step."""
-    c, model, optimizer, train = trainer.config, trainer.model, trainer.optimizer, trainer.train
+def plain_optimizer(model: Classifier, c: Config) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), c.lr, momentum=c.momentum, nesterov=True, weight_decay=c.weight_decay)
+
+
+def plain_step(model: Classifier, optimizer: torch.optim.SGD, loss: LoopLoss, clean: Tensor, noisy: Tensor, labels: Tensor) -> float:
+    """A step as one would write it from the paper: two passes, a loop over classes, the loss read at the end."""
+    q, q_noisy = model.features(clean), model.features(noisy)
+    total = F.cross_entropy(model.head(q), labels) + loss(q, labels, model.head, q_noisy)
+    optimizer.zero_grad()
+    total.backward()
+    optimizer.step()
+    return total.item()
+
+
+def plain_epoch(trainer: Trainer, optimizer: torch.optim.SGD, loss: LoopLoss, epoch: int) -> None:
+    """An epoch of such steps."""
+    c, model, train = trainer.config, trainer.model, trainer.train
     order, cropping, noise = (stream(c.seed, name, epoch) for name in ("order", "crop", "noise"))
     model.train()
     running = 0.0
     for step, rows in enumerate(torch.randperm(len(train), generator=order).split(c.batch)):
         optimizer.param_groups[0]["lr"] = learning_rate(c, epoch * trainer.batches + step, trainer.batches)
-        clean, noisy = views(c, train.images[rows], cropping, noise)
-        labels = train.labels[rows]
-        q, q_noisy = model.features(clean), model.features(noisy)
-        total = F.cross_entropy(model.head(q), labels) + loss(q, labels, model.head, q_noisy)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        running += total.item()
+        running += plain_step(model, optimizer, loss, *views(c, train.images[rows], cropping, noise), train.labels[rows])
 
 
 def trainers(width: int, batch: int, batches: int) -> tuple[Trainer, Trainer]:
@@ -52,20 +64,37 @@ def trainers(width: int, batch: int, batches: int) -> tuple[Trainer, Trainer]:
 
 def measure() -> list[Row]:
     rows = []
-    for named, width, batch, batches, rounds in (("narrow (width 8)", 8, 128, 4, 9), ("full (width 64)", FULL_WIDTH, 64, 1, 3)):
+    for (named, (width, batch, batches)), rounds in zip(STEPS.items(), (9, 3), strict=True):
         ours, theirs = trainers(width, batch, batches)
-        plain = functools.partial(plain_epoch, theirs, LoopLoss(), 0)
+        plain = functools.partial(plain_epoch, theirs, plain_optimizer(theirs.model, theirs.config), LoopLoss(), 0)
         what, against = f"step of proposed, {named} ResNet18, batch {batch}", "eager PyTorch, two passes, loop"
         row = faster(what, against, FASTER, functools.partial(ours.epoch, 0), plain, rounds)
         rows.append(row._replace(ours=row.ours / batches, theirs=row.theirs / batches))
-    return [*rows, _share(rows[-1].ours)]
+    alone, step = loss_alone(batch), rows[-1].ours
+    what, against, target = "the loss in it, forward and backward", "the whole step, full ResNet18", f"under {SHARE:.0%} of it"
+    return [*rows, Row(what, against, "ms", alone, step, step / alone, target, alone < SHARE * step)]
 
 
-def _share(step: float) -> Row:
-    """The loss alone on 64 features, forward and backward, beside the whole step in ms."""
-    q, labels, head = torch.randn(64, DIM).requires_grad_(), torch.arange(64) % 10, torch.nn.Linear(DIM, 10)
+def loss_alone(batch: int) -> float:
+    """Milliseconds of the discriminative loss on random features, forward and backward."""
+    q, labels, head = torch.randn(batch, DIM).requires_grad_(), torch.arange(batch) % 10, torch.nn.Linear(DIM, 10)
     loss = DiscriminativeLoss(10, DIM)
     run = lambda: torch.autograd.grad(loss(q, labels, head, q).total, (q, head.weight, head.bias))  # noqa: E731
-    alone = 1e3 * in_turn(run, run)[0]
-    what, against, target = "the loss in it, forward and backward", "the whole step, full ResNet18", f"under {SHARE:.0%} of it"
-    return Row(what, against, "ms", alone, step, step / alone, target, alone < SHARE * step)
+    return 1e3 * in_turn(run, run)[0]
+
+
+def shares(steps: dict[str, tuple[int, int, int]] = STEPS) -> dict[str, dict[str, float]]:
+    """Which shares of a step of `proposed` are convolutions and batch norm, both with their backward pass, the loss, and the rest."""
+    found = {}
+    for named, (width, batch, batches) in steps.items():
+        trainer, _ = trainers(width, batch, batches)
+        trainer.epoch(0)
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            trainer.epoch(1)
+        taken = {op.key.lower(): op.self_cpu_time_total / 1e3 for op in profiler.key_averages()}  # ms
+        step = sum(taken.values()) / batches
+        parts = {name: sum(ms for op, ms in taken.items() if any(word in op for word in words)) / batches for name, words in NAMED.items()}
+        parts["the loss"] = loss_alone(batch)
+        found[named] = {name: ms / step for name, ms in parts.items()}
+        found[named]["the rest"] = 1 - sum(found[named].values())
+    return found
