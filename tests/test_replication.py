@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from penultimate import cli, published, records, replication, runs
+from penultimate import InputError, cli, published, records, replication, runs
 from penultimate.evaluate import pack
 from penultimate.runs import Config
 
@@ -42,7 +42,10 @@ def config(preset: str, method: str, seed: int, **fields) -> Config:
 def folder(tmp_path):
     """paper: one seed, both epochs; tuned: three seeds at rates of their own, and a switch; small: nothing of `proposed`."""
     gained = (0.02, 0.03, 0.07)
-    made = [record(config("paper", m, 0), {"last": last, "best_on_test": last + 0.1}) for m, last in (("normal", 0.5), ("proposed", 0.6))]
+    made = [
+        record(config("paper", m, 0), {"last": last, "best_on_test": last + 0.1}, exact)
+        for m, last, exact in (("normal", 0.5, 0.0), ("proposed", 0.6, 0.05))
+    ]
     for seed, gain in enumerate(gained):
         made.append(record(config("tuned", "normal", seed, lr=0.03), {"last": 0.5}))
         made.append(record(config("tuned", "proposed", seed, lr=0.2), {"last": 0.5 + gain}, exact=0.01))
@@ -71,12 +74,32 @@ def test_gains_are_paired_and_judged_by_the_rule(folder):
     assert (tuned["mean"], tuned.low, tuned.high) == pytest.approx((4, interval.low, interval.high)) and tuned.n == 3
     assert tuned.verdict == "undecided" and tuned.exact == pytest.approx(5)  # a point more on the byte-exact images
     paper = gains.loc["paper, last epoch"]
-    assert paper.n == 1 and paper.low < paper["mean"] == pytest.approx(10) and paper.verdict == "holds"  # over images
+    assert paper.n == 1 and paper.low < paper["mean"] == pytest.approx(10) and paper.exact == pytest.approx(15)
+    assert paper.verdict == "one seed"  # an interval over images says nothing of other seeds
+
+
+def test_a_seed_without_its_pair_is_no_row(folder):
+    records.collect([record(config("small", "proposed", 1), {"last": 0.4})], folder)  # `normal` has seed 0 alone
+    assert "small, last epoch" not in set(published.gains(LEVEL, folder=folder).what)
+
+
+def test_a_trial_at_another_rate_is_no_result_and_two_rates_of_a_seed_are_refused(folder):
+    records.collect([record(config("paper", "proposed", 1, lr=0.5), {"last": 0.9})], folder)
+    assert published.beside(LEVEL, folder=folder).loc["proposed", "paper, last epoch"].endswith("n=1")
+    records.collect([record(config("tuned", "proposed", 0, lr=0.01), {"last": 0.9})], folder)
+    for ask in (lambda: published.gains(LEVEL, folder=folder), lambda: published.switched(folder=folder)):
+        with pytest.raises(InputError, match="cifar10-tuned-proposed-s0-.* are the same arm and seed at two learning rates"):
+            ask()
 
 
 def test_a_switch_is_compared_with_the_same_seed_without_it(folder):
-    (row,) = published.switched(folder=folder).itertuples()
-    assert row.arm == "proposed, bn=clean" and row.n == 3 and row.mean == pytest.approx(-10) and row.high == pytest.approx(-10)
+    twice = 2 * Config(dataset="cifar10", preset="tuned").epochs
+    records.collect([record(config("tuned", "normal", 1, lr=0.03, epochs=twice), {"last": 0.55})], folder)
+    found = published.switched(folder=folder).set_index("what")
+    switch = found.loc["proposed, bn=clean − proposed"]
+    assert switch.n == 3 and switch["mean"] == pytest.approx(-10) and switch.high == pytest.approx(-10)
+    assert found.loc[f"normal, epochs={twice} − normal", "mean"] == pytest.approx(5)
+    assert found.loc[f"proposed − normal, epochs={twice}", "mean"] == pytest.approx(-2)  # at matched compute
 
 
 def test_rates_are_chosen_by_noisy_then_clean_validation_accuracy():
@@ -84,8 +107,8 @@ def test_rates_are_chosen_by_noisy_then_clean_validation_accuracy():
         return {"config": {"method": method, "lr": lr}, "history": [{}, {"validation_noisy": noisy, "validation": clean}]}
 
     found = [looked("both", lr, *row) for lr, row in zip(replication.RATES, ((0.5, 0.9), (0.6, 0.7), (0.6, 0.8), (0.1, 1.0)), strict=True)]
-    unfinished = [looked("normal", lr, 0.5, 0.5) for lr in replication.RATES[:-1]]
-    assert replication.chosen(found + unfinished) == {"both": 0.1}
+    broken = [looked("normal", lr, 0.5, 0.5 + lr) for lr in replication.RATES[:-1]]  # at the highest its run broke
+    assert replication.chosen(found + broken) == {"both": 0.1, "normal": 0.1}
 
 
 def test_the_steps_hold_what_is_compared_and_no_run_twice():
@@ -122,7 +145,7 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     """All steps on two methods and narrow networks: a budget of nothing, then all of it, then from the store."""
     monkeypatch.setattr(replication, "COMPARED", ("normal", "proposed"))
     monkeypatch.setattr(replication, "ALL", ("normal", "proposed"))
-    monkeypatch.setattr(replication, "RATES", (0.01, 0.03))
+    monkeypatch.setattr(replication, "RATES", (0.01, 1e30))  # at the second the loss overflows
     for few in ("runs.DRAWS", "flatness.DRAWS", "flatness.PROBES", "flatness.CHAIN_DRAWS"):
         monkeypatch.setattr(f"penultimate.{few}", 1)
     monkeypatch.setitem(runs.LEVELS, "digits", (0.0,))
@@ -131,25 +154,24 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     call = ["replicate", "--dataset", "digits", "--curvature-images", "4", "--records", str(tmp_path / "records")]
     call += [word for name, value in trial.items() for word in (f"--{name}", str(value))]
     stopped = CliRunner().invoke(cli.app, [*call, "--budget", "0s"])
-    assert stopped.exit_code == 0 and "0 of 2 runs of this step are finished; call again to go on" in stopped.output, stopped.output
+    assert stopped.exit_code == 0 and "2 of 2 runs of this step are left; call again to go on" in stopped.output, stopped.output
     done = CliRunner().invoke(cli.app, call)
-    assert done.exit_code == 0 and "every step is done" in done.output, done.output
+    assert done.exit_code == 0 and "every step is done; 2 runs broke" in done.output, done.output
     again = CliRunner().invoke(cli.app, call)
     assert again.exit_code == 0 and "trained" not in again.output and "every step is done" in again.output, again.output
-    wanted = {c.name for step in replication.steps({}, "digits", **trial) for c in step.configs if c.preset == "paper"}
-    kept = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "records" / "digits-paper").glob("*.json")}
-    assert set(kept) == wanted
-    for one in kept.values():  # both epochs, under every kind of perturbation
+    kept = tmp_path / "records" / "trial"  # where no table looks
+    assert not list((tmp_path / "records").glob("*/*.json"))
+    wanted = {c for step in replication.steps({}, "digits", **trial) for c in step.configs if c.preset == "paper" and not step.folder}
+    found = {path.stem: json.loads(path.read_text()) for path in (kept / "digits-paper").glob("*.json")}
+    assert set(found) == {c.name for c in wanted}
+    for one in found.values():  # both epochs, under every kind of perturbation
         last, best = one["metrics"]["last"], one["metrics"]["best_on_test"]
         assert (
             last.keys()
             == best.keys() - {"epoch"}
             == {"gaussian", "uniform", "occlusion", "low_resolution", "occlusion+gaussian", "geometry"}
         )
-    measured = {path.stem for path in (tmp_path / "records" / "curvature" / "digits-paper").glob("*.json")}
-    assert measured == wanted and len(list((tmp_path / "records" / "search").glob("*/*.json"))) == 2 * 2
-    (rates,) = {line for line in done.output.splitlines() if line.startswith("learning rates: {")}
-    tuned = [json.loads(path.read_text())["config"] for path in (tmp_path / "records" / "digits-tuned").glob("*.json")]
-    assert {(c["method"], c["lr"]) for c in tuned if c["method"] in replication.ALL} == {
-        (method, float(lr)) for method, lr in json.loads(rates.partition(": ")[2].replace("'", '"')).items()
-    }
+    measured = {path.stem for path in (kept / "curvature" / "digits-paper").glob("*.json")}
+    assert measured == {c.name for c in wanted if c.seed == 0} and len(list((kept / "search").glob("*/*.json"))) == 2
+    tuned = [json.loads(path.read_text())["config"] for path in (kept / "digits-tuned").glob("*.json")]
+    assert {c["lr"] for c in tuned if c["method"] in replication.ALL} == {0.01}

@@ -1,4 +1,4 @@
-"""The command line: train, sweep, study, report. Every field of Config is an option of train and sweep."""
+"""The commands train, sweep, study and report; the others stand in cli_*.py, what all share in options.py."""
 
 import os
 import signal

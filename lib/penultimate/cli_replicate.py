@@ -6,44 +6,51 @@ from typing import Annotated
 
 import typer
 
-from .options import Budget, DataRoot, Dataset, Device, Jobs, app, seconds_of, with_config_fields
+from .options import Budget, DataRoot, Dataset, Device, app, seconds_of, with_config_fields
 
 
 @app.command()
 @with_config_fields
 def replicate(
-    dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1,
+    dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
+    processes: Annotated[int, typer.Option("--jobs", help="processes that share the device")] = 1,
     records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/replication]")] = None,
-    curvature_images: Annotated[int, typer.Option(help="test images whose curvature is measured; 0 = none")] = 1000, **fields,
+    curvature_images: Annotated[int, typer.Option(help="test images whose curvature is measured, of seed 0; 0 = none")] = 1000, **fields,
 ):  # fmt: skip
     """Train and measure the paper's comparison at full size: each step is complete before the next, and the next call goes on.
 
-    Fields of Config hold for all runs and make a trial of it, which no table shows.
+    What has a record in the folder is done. Fields of Config hold for all runs and make a trial of it, below the folder `trial`.
 
     Example: python -m penultimate replicate --device cuda --jobs 3 --budget 9m --records data/records
     """
-    from . import checks, data, films, flatness, replication
-    from .jobs import train_all
-    from .records import collect
+    from . import checks, data, films, flatness, jobs, replication, runs
+    from .records import collect, read
 
-    folder, rates, seconds = records or data.CACHE / "replication", {}, seconds_of(budget)
-    deadline = float("inf") if seconds is None else time.time() + seconds
-    names = [step.name for step in replication.steps(rates, dataset, **fields)]
+    folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
+    deadline, broken = float("inf") if seconds is None else time.time() + seconds, {}
+    names = [step.name for step in replication.steps({}, dataset, **fields)]
     for index, name in enumerate(names):
+        looked = folder / "search"
+        rates = replication.chosen(replication.searched(read(looked, dataset))) if looked.is_dir() else {}
         step = replication.steps(rates, dataset, **fields)[index]
-        typer.echo(f"[{index + 1}/{len(names)}] {name}: {len(step.configs)} runs")
-        left = None if seconds is None else max(0.0, deadline - time.time())
-        runs = train_all(step.configs, device, data_root, budget=left, jobs=jobs)
-        collect([run.record for run in runs], folder / step.folder)
-        if step.folder == "search":
-            rates = replication.chosen([run.record for run in runs])
-            typer.echo(f"learning rates: {rates}")
-        results = runs if not step.folder else []
-        films.collect([run for run in results if replication.arm(run.config) == run.config.method], folder, data_root)
-        for run in results if curvature_images else ():
-            if time.time() < deadline and not (folder / "curvature" / checks.place(run.record)).exists():
-                flatness.write(flatness.measure(run, device, curvature_images, None, data_root), folder / "curvature")
-        if len(runs) < len(step.configs) or time.time() > deadline:
-            typer.echo(f"{len(runs)} of {len(step.configs)} runs of this step are finished; call again to go on")
+        waiting = [c for c in step.configs if not (folder / step.folder / checks.place(dict(name=c.name, config=c.__dict__))).exists()]
+        typer.echo(f"[{index + 1}/{len(names)}] {name}: {len(step.configs) - len(waiting)} of {len(step.configs)} runs have a record")
+        options = dict(device=device, root=data_root, jobs=processes)
+        try:
+            left = None if seconds is None else max(0.0, deadline - time.time())
+            trained = jobs.train_all(waiting, budget=left, **options)
+        except jobs.RunsFailed as error:  # a learning rate may be too high: the others are compared
+            broken |= error.reasons
+            typer.echo(f"{error}", err=True)
+            trained = jobs.train_all([c for c in waiting if c not in error.reasons], budget=0, **options)
+        collect([run.record for run in trained], folder / step.folder)
+        if not step.folder:
+            films.collect([run for run in trained if replication.arm(run.config) == run.config.method], folder, data_root)
+            for run in filter(None, (runs.stored(c, jobs.STORE) for c in step.configs if c.seed == 0 and curvature_images)):
+                if time.time() < deadline and not (folder / "curvature" / checks.place(run.record)).exists():
+                    flatness.write(flatness.measure(run, device, curvature_images, None, data_root), folder / "curvature")
+        unfinished = len(waiting) - len(trained) - sum(c in broken for c in waiting)
+        if unfinished or time.time() > deadline:
+            typer.echo(f"the time is up: {unfinished} of {len(step.configs)} runs of this step are left; call again to go on")
             return
-    typer.echo("every step is done")
+    typer.echo(f"every step is done{f'; {len(broken)} runs broke' * bool(broken)}")

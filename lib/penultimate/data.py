@@ -133,8 +133,10 @@ def _download(kind: str, root: Path, **which):
     try:
         return getattr(vision.imported("torchvision.datasets"), kind)(root, download=True, **which)
     except (OSError, RuntimeError, HTTPException) as error:  # no network, or a file that fails its checksum
-        mend = f" or put cifar10.npz there ({KERAS_LAYOUT})" if kind == "CIFAR10" else ""
-        raise InputError(f"{kind} is not in {root} and could not be downloaded ({error}): connect to the internet once{mend}") from error
+        own = {"CIFAR10": f"cifar10.npz there ({KERAS_LAYOUT})", "SVHN": "its train_32x32.mat and test_32x32.mat there"}
+        raise InputError(
+            f"{kind} is not in {root} and could not be downloaded ({error}): connect to the internet once or put {own[kind]}"
+        ) from error
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

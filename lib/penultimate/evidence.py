@@ -131,7 +131,7 @@ def chain(*makers: Callable[[], Iterator[Evidence]]) -> Callable[[], Iterator[Ev
 
 
 def full_size() -> Iterator[Evidence]:
-    """`proposed` minus `normal` at the published level, for full-size presets and choices of the epoch that were run with several seeds."""
+    """`proposed` minus `normal` at the published level, for each full-size preset and choice of the epoch with several seeds."""
     for one in published.gains(8 / 255).itertuples():
         if one.n > 1 and not one.what.startswith("small"):
             interval = (value / 100 for value in (one.mean, one.low, one.high))

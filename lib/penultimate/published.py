@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import records, replication
+from . import InputError, records, replication
 from .evaluate import seed_interval
 from .methods import METHODS
 from .records import cell, verdict
@@ -14,16 +14,26 @@ from .runs import Config
 
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
 PUBLISHED = {("cifar10", 8 / 255): {"normal": 0.9006, "proposed": 0.9115}}
-PRESETS = ("paper", "tuned", "small")
 COLUMNS = [("paper", "last"), ("paper", "best_on_test"), ("tuned", "last"), ("small", "last")]
 TITLES = {"last": "last epoch", "best_on_test": "best on test"}
-NOT_RUN = "not run"
+NOT_RUN, ONE_SEED = "not run", "one seed"
 
 
 def found(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
-    """The records of a preset's six methods as they are, each at its own learning rate."""
-    own = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset]
+    """The records of a preset's six methods as they are, `tuned` at each one's own learning rate."""
+    own = _once([r for r in records.read(folder, dataset) if r["config"]["preset"] == preset])
     return [r for r in own if replication.arm(r["config"]) == r["config"]["method"]]
+
+
+def _once(found: list[dict]) -> list[dict]:
+    """The records, or InputError where an arm has a seed twice: at two learning rates it would count twice."""
+    seen = {}
+    for record in found:
+        key = replication.arm(record["config"]), record["config"]["seed"]
+        if key in seen:
+            raise InputError(f"{seen[key]} and {record['name']} are the same arm and seed at two learning rates: take one of them out")
+        seen[key] = record["name"]
+    return found
 
 
 def at(own: list[dict], level: float, checkpoint: str = "last", exact: bool = False) -> pd.DataFrame:
@@ -54,34 +64,37 @@ def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = N
 
 
 def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """`proposed` minus a rival, in points, paired, one row for each preset and choice of the epoch that has both: what, mean, low, high, n,
-    exact (the mean on the byte-exact test images), verdict (whether it exceeds zero)."""
+    """`proposed` minus a rival, in points, paired, one row for each preset and choice of the epoch that has a seed of both: what, mean,
+    low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero; none of one seed alone)."""
     rows = []
     for preset, checkpoint in COLUMNS:
-        own = [r for r in found(preset, dataset, folder) if r["config"]["method"] in ("proposed", rival)]
-        if {r["config"]["method"] for r in own if checkpoint in r["metrics"]} < {"proposed", rival}:
-            continue
-        apart, exact = (records.differences(at(own, level, checkpoint, only), rival).iloc[0] for only in (False, True))
-        judged = NOT_RUN if np.isnan(apart.low) else verdict(apart.low, apart.high)
-        numbers = [100 * float(value) for value in (apart["mean"], apart.low, apart.high)]
-        rows.append((f"{preset}, {TITLES[checkpoint]}", *numbers, int(apart.n), 100 * float(exact["mean"]), judged))
+        own = [r for r in found(preset, dataset, folder) if r["config"]["method"] in ("proposed", rival) and checkpoint in r["metrics"]]
+        here, exact = (at(own, level, checkpoint, only) for only in (False, True))
+        paired = exact.pivot(index="seed", columns="method", values="accuracy").reindex(columns=["proposed", rival]).dropna()
+        if len(paired):
+            apart = records.differences(here, rival).iloc[0]
+            judged = verdict(apart.low, apart.high) if apart.n > 1 else ONE_SEED
+            numbers = [100 * float(value) for value in (apart["mean"], apart.low, apart.high)]
+            moved = 100 * float((paired.proposed - paired[rival]).mean())
+            rows.append((f"{preset}, {TITLES[checkpoint]}", *numbers, int(apart.n), moved, judged))
     return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n", "exact", "verdict"])
 
 
 def switched(dataset: str = "cifar10", folder: str | Path | None = None, level: float = 8 / 255) -> pd.DataFrame:
-    """What one switch of `tuned` changes, in points, paired by seed: arm, mean, low, high, n."""
-    everything = [r for r in records.read(folder, dataset) if r["config"]["preset"] == "tuned"]
+    """What one switch of `tuned` changes, and `proposed` against `normal` at matched compute, in points, paired by seed: what, mean, low,
+    high, n."""
     by_arm = {}
-    for record in everything:
+    for record in _once([r for r in records.read(folder, dataset) if r["config"]["preset"] == "tuned"]):
         accuracy = at([record], level).accuracy.iloc[0]
-        by_arm.setdefault(replication.arm(record["config"]), {})[record["config"]["seed"]] = accuracy
+        by_arm.setdefault(replication.arm(record["config"]), {})[record["config"]["seed"]] = 100 * accuracy
+    pairs = [(name, name.partition(",")[0]) for name in by_arm if "," in name]
+    pairs += [("proposed", name) for name in by_arm if name.startswith("normal, epochs=")]
     rows = []
-    for name, own in by_arm.items():
-        base = by_arm.get(name.partition(",")[0], {})
-        apart = [100 * (own[seed] - base[seed]) for seed in own.keys() & base.keys()]
-        if "," in name and apart:
-            rows.append((name, *seed_interval(apart), len(apart)))
-    return pd.DataFrame(rows, columns=["arm", "mean", "low", "high", "n"])
+    for one, other in pairs:
+        apart = [by_arm[one][seed] - by_arm[other][seed] for seed in by_arm.get(one, {}).keys() & by_arm.get(other, {}).keys()]
+        if apart:
+            rows.append((f"{one} − {other}", *seed_interval(apart), len(apart)))
+    return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n"])
 
 
 def differing(one: str = "paper", other: str = "tuned", dataset: str = "cifar10") -> pd.DataFrame:
@@ -118,4 +131,6 @@ def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
 
 def markdown() -> str:
     """README's table of the published level: what is printed, what was run."""
-    return records.pipes(beside(8 / 255))
+    run = {preset: own for preset in dict.fromkeys(preset for preset, _ in COLUMNS) if (own := found(preset))}
+    said = " ".join(f"{preset}: {records.caption(own)}" for preset, own in run.items())
+    return f"{records.pipes(beside(8 / 255))}\n\n*Printed: one run each, at the epoch that was best on the test set. {said}*"

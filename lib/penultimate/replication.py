@@ -1,4 +1,4 @@
-"""The published comparison at full size, as steps, each of use without those after it: rehearsal, `paper`, learning rates, `tuned`, more.
+"""The published comparison at full size, as steps, each of use without those after it: a smoke run, `paper`, learning rates, `tuned`, more.
 
 A step is a list of configurations. The learning rates of `tuned` are chosen for each method among RATES, by its noisy, then its clean
 accuracy on the validation split after SEARCH_EPOCHS epochs, on a seed that no result uses.
@@ -34,23 +34,23 @@ def searched(found: list[dict]) -> list[dict]:
 
 
 def chosen(found: list[dict]) -> dict[str, float]:
-    """Method -> learning rate, from the records of `search`; a method without all of its RATES is left out."""
-    rates = {}
-    for method in dict.fromkeys(record["config"]["method"] for record in found):
-        last = {r["config"]["lr"]: r["history"][-1] for r in found if r["config"]["method"] == method}
-        if set(last) >= set(RATES):
-            rates[method] = max(RATES, key=lambda lr: (last[lr]["validation_noisy"], last[lr]["validation"]))
-    return rates
+    """Method -> the best learning rate among the records of `search`; a rate whose run broke has no record, and is not chosen."""
+    best = {}
+    for last, config in ((record["history"][-1], record["config"]) for record in found):
+        reached = last["validation_noisy"], last["validation"]
+        if config["method"] not in best or reached > best[config["method"]][0]:
+            best[config["method"]] = reached, config["lr"]
+    return {method: lr for method, (_, lr) in best.items()}
 
 
 def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[Step]:
     """All steps, first things first.
 
-    rates: `chosen`; a method without one has the preset's until the step 'learning rates' is done. fields of Config hold for every run, as
+    rates: `chosen`; until the step 'learning rates' is done a method has the preset's. fields of Config hold for every run, as
     width=2, epochs=1 for a trial.
 
     >>> [step.name for step in steps({})][:4]
-    ['rehearsal', 'paper: normal, proposed', 'learning rates', 'tuned: five methods, three seeds']
+    ['smoke run', 'paper: normal, proposed', 'learning rates', 'tuned: five methods, three seeds']
     """
 
     def own(preset: str, methods, seeds, **more) -> list[Config]:
@@ -61,7 +61,7 @@ def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[S
 
     twice = 2 * Config(dataset=dataset, preset="tuned").epochs
     return [
-        Step("rehearsal", own("small", ALL, [0], epochs=1), "rehearsal"),
+        Step("smoke run", own("paper", ALL, [0], images=2560, epochs=1), "rehearsal"),
         Step("paper: normal, proposed", own("paper", ["normal", "proposed"], [0])),
         Step("learning rates", search(dataset, **fields), "search"),
         Step("tuned: five methods, three seeds", tuned(COMPARED, range(3))),
@@ -75,11 +75,12 @@ def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[S
 
 
 def arm(config: Config | dict) -> str:
-    """A run's method with what it changes in its preset; the learning rate, which each method chooses for itself, is no change.
+    """A run's method with what it changes in its preset; in `tuned`, where each method has a learning rate of its own, that is no change.
 
     >>> arm(Config(dataset="cifar10", preset="tuned", method="proposed", bn="clean", lr=0.03))
     'proposed, bn=clean'
     """
     config = config if isinstance(config, dict) else config.__dict__
-    switches = [part for part in changed(config).split(", ") if part and not part.startswith("lr=")]
+    own_rate = "lr=" if config["preset"] == "tuned" else None
+    switches = [part for part in changed(config).split(", ") if part and not (own_rate and part.startswith(own_rate))]
     return ", ".join([config["method"], *switches])

@@ -59,13 +59,31 @@ def markdown(found: dict[str, dict]) -> str:
     rows = [Row(**row) for record in found.values() for row in record["rows"]]
     number = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"  # noqa: E731
     cells = [
-        (r.what, r.against, f"{number(r.ours)} {r.unit}", f"{number(r.theirs)} {r.unit}", f"{r.ratio:.2f}", r.target, MET[r.kept])
-        for r in rows
+        (r.what, r.against, f"{number(r.ours)} {r.unit}", f"{number(r.theirs)} {r.unit}", reached(r), r.target, MET[r.kept]) for r in rows
     ]
-    table = pd.DataFrame(cells, columns=["what", "against", "here", "there", "ratio", "target", ""]).set_index("what")
+    table = pd.DataFrame(cells, columns=["what", "against", "here", "there", "reached", "target", ""]).set_index("what")
     parts = lambda whole: ", ".join(f"{name} {share:.1%}" for name, share in whole.items())  # noqa: E731
     told = [f"{named}: {parts(whole)}" for record in found.values() for named, whole in record.get("shares", {}).items()]
     profile = f"\n\n*Where a step's time goes. {'; '.join(told)}.*" if told else ""
     around = [record["environment"] for record in found.values()]
-    places = {f"{e['device']}, {e['threads']} thread(s), {e['cores']} cores, load {e['load']}, torch {e['torch']}" for e in around}
-    return f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {'; '.join(sorted(places))}.*{profile}"
+    loads = [e["load"] for e in around]
+    places = {f"{e['device']}, {e['threads']} thread(s), {e['cores']} cores, torch {e['torch']}" for e in around}
+    where = f"{'; '.join(sorted(places))}; load {min(loads)} to {max(loads)}"
+    return f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {where}.*{profile}"
+
+
+def reached(row: Row) -> str:
+    """What was reached, in the terms of the target.
+
+    >>> reached(Row("", "", "ms", 20.0, 2.0, 0.1, "under 6x the time", False))
+    '10.0x'
+    >>> reached(Row("", "", "s", 2.0, 1.5, 0.75, "under 1 s more", True))
+    '+0.50 s'
+    """
+    if row.target.endswith("s more"):
+        return f"{row.ours - row.theirs:+.2f} s"
+    if row.target.endswith("% more"):
+        return f"{1 / row.ratio - 1:+.0%}"
+    if row.target.endswith("of it"):  # a share to stay under, or to come up to
+        return f"{1 / row.ratio:.2%}" if row.target.startswith("under") else f"{row.ratio:.0%}"
+    return f"{1 / row.ratio if row.target.startswith('under') else row.ratio:.1f}x"

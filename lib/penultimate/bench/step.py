@@ -70,7 +70,7 @@ def measure() -> list[Row]:
         what, against = f"step of proposed, {named} ResNet18, batch {batch}", "eager PyTorch, two passes, loop"
         row = faster(what, against, FASTER, functools.partial(ours.epoch, 0), plain, rounds)
         rows.append(row._replace(ours=row.ours / batches, theirs=row.theirs / batches))
-    alone, step = loss_alone(batch), rows[-1].ours
+    alone, step = loss_alone(STEPS[named][1]), rows[-1].ours
     what, against, target = "the loss in it, forward and backward", "the whole step, full ResNet18", f"under {SHARE:.0%} of it"
     return [*rows, Row(what, against, "ms", alone, step, step / alone, target, alone < SHARE * step)]
 
