@@ -151,7 +151,7 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     monkeypatch.setitem(runs.LEVELS, "digits", (0.0,))
     monkeypatch.setattr("penultimate.jobs.STORE", tmp_path / "runs")
     trial = dict(network="small", width=4, dim=8, images=64, batch=32, epochs=1)
-    call = ["replicate", "--dataset", "digits", "--curvature-images", "4", "--records", str(tmp_path / "records")]
+    call = ["replicate", "--dataset", "digits", "--images-further", "4", "--records", str(tmp_path / "records")]
     call += [word for name, value in trial.items() for word in (f"--{name}", str(value))]
     stopped = CliRunner().invoke(cli.app, [*call, "--budget", "0s"])
     assert stopped.exit_code == 0 and "2 of 2 runs of this step are left; call again to go on" in stopped.output, stopped.output
@@ -171,7 +171,9 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
             == best.keys() - {"epoch"}
             == {"gaussian", "uniform", "occlusion", "low_resolution", "occlusion+gaussian", "geometry"}
         )
-    measured = {path.stem for path in (kept / "curvature" / "digits-paper").glob("*.json")}
-    assert measured == {c.name for c in wanted if c.seed == 0} and len(list((kept / "search").glob("*/*.json"))) == 2
+    for kind in ("curvature", "adversary"):
+        measured = {path.stem for path in (kept / kind / "digits-paper").glob("*.json")}
+        assert measured == {c.name for c in wanted if c.seed == 0}
+    assert len(list((kept / "search").glob("*/*.json"))) == 2
     tuned = [json.loads(path.read_text())["config"] for path in (kept / "digits-tuned").glob("*.json")]
     assert {c["lr"] for c in tuned if c["method"] in replication.ALL} == {0.01}

@@ -1,12 +1,15 @@
 """The command `replicate`: the published comparison at full size, step by step, as far as the time allows."""
 
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .options import Budget, DataRoot, Dataset, Device, app, seconds_of, with_config_fields
+
+FURTHER = "test images whose curvature and adversarial accuracy are measured, for runs of seed 0; 0 = none"
 
 
 @app.command()
@@ -15,7 +18,7 @@ def replicate(
     dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
     processes: Annotated[int, typer.Option("--jobs", help="processes that share the device")] = 1,
     records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/replication]")] = None,
-    curvature_images: Annotated[int, typer.Option(help="test images whose curvature is measured, of seed 0; 0 = none")] = 1000, **fields,
+    images_further: Annotated[int, typer.Option(help=FURTHER)] = 1000, **fields,
 ):  # fmt: skip
     """Train and measure the paper's comparison at full size: each step is complete before the next, and the next call goes on.
 
@@ -23,7 +26,7 @@ def replicate(
 
     Example: python -m penultimate replicate --device cuda --jobs 3 --budget 9m --records data/records
     """
-    from . import checks, data, films, flatness, jobs, replication, runs
+    from . import checks, data, films, jobs, replication, runs
     from .records import collect, read
 
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
@@ -46,11 +49,23 @@ def replicate(
         collect([run.record for run in trained], folder / step.folder)
         if not step.folder:
             films.collect([run for run in trained if replication.arm(run.config) == run.config.method], folder, data_root)
-            for run in filter(None, (runs.stored(c, jobs.STORE) for c in step.configs if c.seed == 0 and curvature_images)):
-                if time.time() < deadline and not (folder / "curvature" / checks.place(run.record)).exists():
-                    flatness.write(flatness.measure(run, device, curvature_images, None, data_root), folder / "curvature")
+            for run in filter(None, (runs.stored(c, jobs.STORE) for c in step.configs if c.seed == 0 and images_further)):
+                if time.time() < deadline:
+                    _measure_further(run, folder, images_further, device, data_root)
         unfinished = len(waiting) - len(trained) - sum(c in broken for c in waiting)
         if unfinished or time.time() > deadline:
             typer.echo(f"the time is up: {unfinished} of {len(step.configs)} runs of this step are left; call again to go on")
             return
     typer.echo(f"every step is done{f'; {len(broken)} runs broke' * bool(broken)}")
+
+
+def _measure_further(run, folder: Path, images: int, device: str, root: Path | None) -> None:
+    """The records that `curvature` and `adversary` make, where they are missing; the second where its attacks are installed."""
+    from . import adversary, checks, files, flatness
+
+    curvature, attacked = (folder / kind / checks.place(run.record) for kind in ("curvature", "adversary"))
+    if not curvature.exists():
+        files.write_json(curvature, flatness.measure(run, device, images, None, root))
+    if find_spec("pyautoattack") and not attacked.exists():
+        sizes = {"images": min(images, 450), "checked": min(images, 100), "certified": min(images, 60)}
+        files.write_json(attacked, adversary.measure(run, {}, device, root=root, **sizes))

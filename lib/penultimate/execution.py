@@ -1,6 +1,7 @@
 """Notebooks, executed: for a study with papermill on its records, or in place as they are committed."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ ON_OWN_DATA = ("00", "02", "03", "04")  # the notebooks that read well on any da
 
 
 def run(out: Path, given: dict) -> None:
-    """Execute the notebooks with papermill on the records under `out`, two at a time, into out/notebooks.
+    """Execute the notebooks with papermill on the records under `out`, two at a time on half of the cores each, into out/notebooks.
 
     given: values for those of the notebooks' parameters that have these names.
     """
@@ -32,6 +33,7 @@ def run(out: Path, given: dict) -> None:
             print("03_penultimate_layer is left out: the plane through three class centroids needs three classes")
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
     running: list[subprocess.Popen] = []
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # with more, threads of the two wait for each other
     given = given | {"records_folder": str(out / "records"), "findings_folder": str(out / "findings")}
 
     def execute(source: Path) -> None:
@@ -45,7 +47,8 @@ def run(out: Path, given: dict) -> None:
         ]
         target = out / "notebooks" / source.name
         papermill = [sys.executable, "-m", "papermill", source.name, str(target), "--no-progress-bar", "-k", "python3", *options]
-        started = subprocess.Popen(papermill, cwd=source.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        started = subprocess.Popen(papermill, cwd=source.parent, env=threads | os.environ, **quiet)
         running.append(started)
         _, said = started.communicate()
         if started.returncode:
