@@ -72,7 +72,7 @@ def input_curvature(
     directions = _unit_vectors(images) if method == "exact" else draw_probes(images, probes, generator)
     difference = step if method == "finite_difference" else None
     squared = torch.cat([
-        vmap(lambda v, h=h: h(v).square().flatten(1).sum(1), chunk_size=together)(directions)
+        torch.cat([h(v).square().flatten(2).sum(2) for v in directions[:, None].split(together)])
         for h, together in _operators(model, images, labels, space, loss, difference)
     ], 1)  # fmt: skip
     return squared.sum(0) if method == "exact" else squared.mean(0)
@@ -80,7 +80,7 @@ def input_curvature(
 
 @_plainly
 def hessian(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
-    """The whole input Hessian of each image, (N,D,D) with D = C*H*W: its products with all unit vectors, mapped by torch.func.vmap.
+    """The whole input Hessian of each image, (N,D,D) with D = C*H*W: its products with all unit vectors.
 
     Raises InputError as `input_curvature` does; for D > LARGEST_EXACT take input_curvature(method="hvp").
 
@@ -91,8 +91,9 @@ def hessian(model: nn.Module, images: Tensor, labels: Tensor, space: str = "norm
              [2., 4.]]])
     """
     check(model, images, labels)
-    basis, operators = _unit_vectors(images), _operators(model, images, labels, space, loss)
-    return torch.cat([vmap(h, chunk_size=together)(basis).flatten(2).transpose(0, 1) for h, together in operators])
+    basis = _unit_vectors(images)
+    operators = _operators(model, images, labels, space, loss)
+    return torch.cat([torch.cat([h(v).flatten(2) for v in basis[:, None].split(together)]).transpose(0, 1) for h, together in operators])
 
 
 @_plainly
@@ -113,10 +114,10 @@ def top_eigenvalue(
     check(model, images, labels)
     start, found = draw_probes(images, 1, generator), []
     for h, _ in _operators(model, images, labels, space, loss):
-        v, hv = start, h(start)
+        v, hv = start, h(start[None])[0]
         for _ in range(iterations):
             v = hv / norms(hv).clamp(min=torch.finfo(hv.dtype).tiny)
-            hv = h(v)
+            hv = h(v[None])[0]
         found.append((v * hv).flatten(1).sum(1))
     return torch.cat(found)
 
@@ -154,7 +155,7 @@ def _check_piecewise_linear(model: nn.Module, image: Tensor, label: Tensor, loss
     j, curved = _logit_parts(model, image, label, loss)
     v = draw_probes(image, 1)
     (h, _), *_ = _operators(model, image, label, "pixel", loss)
-    whole, through = h(v).flatten().double(), (j.transpose(1, 2) @ (curved @ (j @ v.flatten(1).double()[..., None])))[..., 0].flatten()
+    whole, through = h(v[None]).flatten(), (j.transpose(1, 2) @ (curved @ (j @ v.flatten(1)[..., None]))).flatten()
     if torch.linalg.vector_norm(whole - through) > SAME_PRODUCT * torch.linalg.vector_norm(whole):
         raise InputError("the logits are not piecewise linear in the image (softplus, tanh?): take method='hvp'")
 
@@ -172,20 +173,30 @@ def norms(x: Tensor) -> Tensor:
 
 
 def _operators(model: nn.Module, images: Tensor, labels: Tensor, space: str, loss: Loss, step: float | None = None):
-    """For each part of the images: v -> S H S v, (C,H,W) or (n,C,H,W) -> (n,C,H,W), and how many v go through it together.
+    """For each part of n images: v -> S H S v, (k,1,C,H,W) or (k,n,C,H,W) -> (k,n,C,H,W), and how large k may be.
 
     S = std in normalised space, else 1. With a step the product is the difference quotient of the gradient.
     """
     scale = _scale(model, images, space)
     for x, y in _parts(images, labels):
-        slope = _gradient(model, y, loss)
-        if step is None:
-            _, pull = vjp(slope, x)
-            h = lambda v, x=x, pull=pull: scale * pull((scale * v).expand(x.shape))[0]  # noqa: E731  H is symmetric: v'H = Hv
-        else:
-            at_x = slope(x)
-            h = lambda v, x=x, slope=slope, at_x=at_x: scale * (slope(x + step * scale * v) - at_x) / step  # noqa: E731
-        yield h, max(1, NUMBERS_AT_ONCE // x.numel())
+        yield (_product(model, x, y, scale, loss) if step is None else _quotient(model, x, y, scale, loss, step)), _rows(x)
+
+
+def _product(model: nn.Module, x: Tensor, y: Tensor, scale: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
+    """v -> S H S v: one graph of the gradient, through which the v are mapped; H is symmetric, v'H = Hv."""
+    _, pull = vjp(_gradient(model, y, loss), x)
+    return vmap(lambda v: scale * pull((scale * v).expand(x.shape))[0])
+
+
+def _quotient(model: nn.Module, x: Tensor, y: Tensor, scale: Tensor, loss: Loss, step: float) -> Callable[[Tensor], Tensor]:
+    """v -> S (grad l(x + step S v) - grad l(x)) / step, as rows of one batch: a fifth faster on the CPU than mapped."""
+    at_x = _gradient(model, y, loss)(x)
+
+    def h(v: Tensor) -> Tensor:
+        moved = (x + step * scale * v).flatten(0, 1)
+        return scale * (_gradient(model, y.repeat(len(v)), loss)(moved).unflatten(0, (len(v), len(x))) - at_x) / step
+
+    return h
 
 
 def _gradient(model: nn.Module, labels: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
@@ -195,8 +206,13 @@ def _gradient(model: nn.Module, labels: Tensor, loss: Loss) -> Callable[[Tensor]
 
 
 def _parts(images: Tensor, labels: Tensor):
-    rows = max(1, NUMBERS_AT_ONCE // images[0].numel())
+    rows = _rows(images[0])
     return zip(images.split(rows), labels.split(rows), strict=True)
+
+
+def _rows(x: Tensor) -> int:
+    """How many of it may pass the network together."""
+    return max(1, NUMBERS_AT_ONCE // x.numel())
 
 
 def _unit_vectors(images: Tensor) -> Tensor:
