@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from penultimate import InputError, data
+from penultimate.splits import stratified
 
 
 def rows(*splits):
@@ -43,6 +44,18 @@ def test_digits_are_stratified(digits):
     per_class = torch.stack([torch.bincount(s.labels, minlength=10) for s in splits]).double()
     expected = per_class.sum(0) * per_class.sum(1, keepdim=True) / per_class.sum()
     assert float((per_class - expected).abs().max()) <= 1.5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_stratified_split_is_that_of_scikit_learn(seed):
+    from sklearn.model_selection import train_test_split
+
+    rng = np.random.default_rng(seed)
+    for share in (0.1, 0.25, 0.5):
+        labels = np.append(np.repeat(np.arange(7), 2), rng.choice(7, rng.integers(80, 400), p=rng.dirichlet(np.ones(7))))
+        expected = train_test_split(np.arange(len(labels)), test_size=share, stratify=labels, random_state=seed)
+        for found, wanted in zip(stratified(labels, share, seed), expected, strict=True):
+            assert found.tolist() == sorted(wanted)
 
 
 def test_fingerprint_is_stable_and_sees_every_pixel_and_label(digits):

@@ -1,6 +1,8 @@
 """Images as uint8 tensors, split once and for all: train, validation (cut from train, fixed seed), test."""
 
 import dataclasses
+import gzip
+import importlib.util
 import math
 import os
 import zipfile
@@ -15,7 +17,7 @@ from torch import Tensor
 from . import InputError, own, vision
 from .own import short  # noqa: F401  a name that a path has for people
 from .pictures import LAYOUT
-from .splits import Split, Splits
+from .splits import Split, Splits, stratified
 
 HOME = Path(__file__).resolve().parents[2]  # the project's folder: committed records and figures are under it
 CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache").resolve()  # data sets, runs, studies: never committed
@@ -74,8 +76,6 @@ def _resized(splits: Splits, side: int) -> Splits:
 
 
 def _split(name, train: Split, test: Split, classes, provenance, path: Path | None = None) -> Splits:
-    from sklearn.model_selection import train_test_split
-
     for part, split in (("train", train), ("test", test)):
         if not len(split):
             raise InputError(f"{path or name}: the {part} split has no images")
@@ -88,8 +88,8 @@ def _split(name, train: Split, test: Split, classes, provenance, path: Path | No
             f"{path or name}: {len(train)} training images of {len(classes)} classes, {fewest} in the smallest, leave none for validation: "
             f"give at least 2 for each class and {len(classes) * round(1 / VALIDATION_SHARE)} in all"
         )
-    kept, held_out = train_test_split(np.arange(len(train)), test_size=VALIDATION_SHARE, stratify=train.labels, random_state=SPLIT_SEED)
-    return Splits(name, train[np.sort(kept)], train[np.sort(held_out)], test, tuple(classes), provenance)
+    kept, held_out = stratified(train.labels.numpy(), VALIDATION_SHARE, SPLIT_SEED)
+    return Splits(name, train[kept], train[held_out], test, tuple(classes), provenance)
 
 
 def _tensors(images: np.ndarray, labels: np.ndarray, exact: np.ndarray | None = None) -> Split:
@@ -102,13 +102,11 @@ def _tensors(images: np.ndarray, labels: np.ndarray, exact: np.ndarray | None = 
 
 
 def _digits(root: Path) -> Splits:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    scans = load_digits()
-    images = np.rint(scans.images * 255 / 16).astype(np.uint8)  # 17 grey levels, 0 to 16
-    train, test = train_test_split(np.arange(len(images)), test_size=0.25, stratify=scans.target, random_state=SPLIT_SEED)
-    halves = [_tensors(images[rows], scans.target[rows]) for rows in (np.sort(train), np.sort(test))]
+    scikit_learn = Path(importlib.util.find_spec("sklearn").origin).parent  # its load_digits reads this file, after a second of imports
+    with gzip.open(scikit_learn / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+        scans, labels = np.split(np.loadtxt(file, delimiter=","), [64], axis=1)
+    images = np.rint(scans.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)  # 17 grey levels, 0 to 16
+    halves = [_tensors(images[rows], labels[rows]) for rows in stratified(labels[:, 0], 0.25, SPLIT_SEED)]
     return _split("digits", *halves, tuple("0123456789"), "scikit-learn's copy of the UCI optical digits test set: 1,797 scans, 8x8")
 
 
