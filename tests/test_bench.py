@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from penultimate.bench import compare, gpu, hessian, pipeline, startup, step
+from penultimate.bench import compare, gpu, hessian, loss, pipeline, startup, step
 from penultimate.bench.loss import LoopLoss
 from penultimate.curvature import hessian as exact_hessian
 from penultimate.curvature import input_curvature
@@ -36,14 +36,14 @@ def test_the_plain_epoch_ends_with_the_same_weights():
     fast, plain = (Trainer(step.config(4, 16, bn="separate"), step.random_images(48), "cpu") for _ in range(2))
     for trainer in (fast, plain):
         trainer.model.double(), trainer.loss.double()
-    loss, optimizer = LoopLoss(), step.plain_optimizer(plain.model, plain.config)
+    plain_loss, optimizer = LoopLoss(), step.plain_optimizer(plain.model, plain.config)
     for epoch in range(2):
         with pytest.MonkeyPatch.context() as patch:
             for module in ("penultimate.train", "penultimate.bench.step"):
                 views = sys.modules[module].views
                 patch.setattr(f"{module}.views", lambda *given, views=views: tuple(v.double() for v in views(*given)))
             fast.epoch(epoch)
-            step.plain_epoch(plain, optimizer, loss, epoch)
+            step.plain_epoch(plain, optimizer, plain_loss, epoch)
     for (name, mine), its in zip(fast.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-10, atol=1e-10, msg=name)
 
@@ -71,8 +71,35 @@ def test_the_plain_curvature_and_hessian_are_the_same():
     images = images.double()
     found = input_curvature(model, images, labels, probes=3)
     assert hessian.plain_curvature(model, images, labels, probes=3).tolist() == pytest.approx(found.tolist(), rel=1e-6)
-    rows = hessian.plain_hessian(model, images[:1], labels[:1])
-    torch.testing.assert_close(exact_hessian(model, images[:1], labels[:1])[0], rows, rtol=1e-8, atol=1e-10)
+    rows = hessian.plain_hessian(model, images, labels)
+    torch.testing.assert_close(exact_hessian(model, images, labels), rows, rtol=1e-8, atol=1e-10)
+    through_logits = input_curvature(model, images, labels, "piecewise_linear")
+    torch.testing.assert_close(through_logits, rows.square().sum((1, 2)), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not loss.compiles(), reason="no C++ compiler, which torch.compile takes on a CPU")
+def test_the_compiled_loss_is_the_loss(random_batch):
+    plain, quick = (DiscriminativeLoss(5, 3).double() for _ in range(2))
+    compiled = torch.compile(quick, fullgraph=True, dynamic=False)
+    for seed in range(3):
+        b = random_batch(seed)
+        head = torch.nn.Linear(3, 5).double()
+        torch.nn.utils.vector_to_parameters(torch.cat([b.weight.flatten(), b.bias]), head.parameters())
+        leaves = [b.q.requires_grad_(), b.noisy.requires_grad_(), head.weight, head.bias]
+        found, wanted = (one(b.q, b.labels, head, b.noisy) for one in (compiled, plain))
+        torch.testing.assert_close(tuple(found), tuple(wanted), rtol=1e-10, atol=1e-12)
+        for mine, its in zip(torch.autograd.grad(found.total, leaves), torch.autograd.grad(wanted.total, leaves), strict=True):
+            torch.testing.assert_close(mine, its, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(quick.tracker.centroids, plain.tracker.centroids, rtol=1e-10, atol=1e-12)
+
+
+def test_every_bound_is_of_a_row_and_below_its_time():
+    """A bound that took longer than what it bounds would be none."""
+    for name in ("loss", "step", "hessian"):
+        record = json.loads((HOME / "data" / "records" / "bench" / f"{name}.json").read_text())
+        rows = {row["what"]: row for row in record["rows"]}
+        assert record["bounds"] and all(0 < ms <= rows[what]["ours"] for what, (_, ms) in record["bounds"].items()), name
 
 
 def test_the_common_pipeline_gives_the_same_kind_of_views():
@@ -97,6 +124,10 @@ def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
     assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table and "goes" not in table
     shared = {"environment": around, "rows": [row._asdict()], "shares": {"narrow": {"convolutions": 0.625, "the rest": 0.375}}}
     assert compare.markdown({"x": shared}).endswith("goes. narrow: convolutions 62.5%, the rest 37.5%.*")
+    theirs = missed.theirs / 4  # a bound of that many ms would make four times as fast
+    bounded = {"environment": around, "rows": [row._asdict(), missed._asdict()], "bounds": {"many": ("its first half", theirs)}}
+    assert compare.markdown({"x": bounded}).endswith(f"many: its first half take {compare.number(theirs)} ms, 4.0x.*")
+    assert "bounds" not in compare.markdown({"x": bounded | {"bounds": {"few": ("of a kept row", 1.0)}}})
 
 
 def test_the_cold_start_ends_at_the_first_training_step(tmp_path):

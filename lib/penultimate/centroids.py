@@ -67,12 +67,11 @@ class CentroidTracker(nn.Module):
         mean, counts = class_means(features, labels, len(self.seen))
         if self.tracking == "naive":
             return Centroids(mean, mean, counts)
-        previous, seen = self.centroids.to(features.dtype), self.seen[:, None].clone()  # they move below, in place
+        previous, seen = self.centroids.to(features.dtype), self.seen[:, None]
         mu = self.momentum if self.training else 1.0
         anchor = torch.where(seen, (1 - mu) * mean + mu * previous, mean)
-        if self.training:
-            with torch.no_grad():
-                present = counts > 0
-                self.centroids.copy_(torch.where(present[:, None], anchor.detach(), previous))
-                self.seen.logical_or_(present)
+        if self.training:  # new tensors: a compiled backward pass would read what the old ones became, were they changed in place
+            present = counts > 0
+            self.centroids = torch.where(present[:, None], anchor.detach(), previous).to(self.centroids.dtype)
+            self.seen = self.seen | present
         return Centroids(anchor, anchor if self.tracking == "momentum" else mean, counts)

@@ -181,6 +181,7 @@ class DiscriminativeLoss(nn.Module):
                 raise InputError(f"{name} are {tuple(given.shape)}, expected {expected}: {len(labels)} labels, dim {dim}")
         if not len(labels):
             raise InputError("the batch is empty: the loss needs at least one sample")
-        # On an accelerator the look would stop the device; there, data.load has checked the labels once.
-        if labels.device.type == "cpu" and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        # On an accelerator the look would stop the device, compiled it would break the graph; data.load has checked the labels once.
+        looked = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+        if looked and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise InputError(f"labels run from {int(labels.min())} to {int(labels.max())}, expected 0 to {num_classes - 1}")

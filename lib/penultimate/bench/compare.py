@@ -48,6 +48,13 @@ def faster(what: str, against: str, times: float, ours: Callable, theirs: Callab
     return Row(what, against, "ms", 1e3 * a, 1e3 * b, ratio, f"{times:g}x as fast", ratio >= times)
 
 
+def alone(run: Callable, rounds: int = ROUNDS) -> float:
+    """Milliseconds a call: the median over rounds of 0.2 s or more, after one to warm up."""
+    timer = timeit.Timer(run)
+    count = timer.autorange()[0]
+    return 1e3 * float(np.median(timer.repeat(rounds, count))) / count
+
+
 def committed() -> str:
     """README's table of the committed measurements."""
     paths = {name: HOME / "data" / "records" / "bench" / f"{name}.json" for name in NAMES}
@@ -55,21 +62,39 @@ def committed() -> str:
 
 
 def markdown(found: dict[str, dict]) -> str:
-    """The table of records {name: {environment, rows}}, and under it where the time goes, for those that have shares."""
+    """The table of records {name: {environment, rows}}, and under it, for those that have them, where the time goes (shares) and what a
+    row cannot go below (bounds)."""
     rows = [Row(**row) for record in found.values() for row in record["rows"]]
-    number = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"  # noqa: E731
     cells = [
         (r.what, r.against, f"{number(r.ours)} {r.unit}", f"{number(r.theirs)} {r.unit}", reached(r), r.target, MET[r.kept]) for r in rows
     ]
     table = pd.DataFrame(cells, columns=["what", "against", "here", "there", "reached", "target", ""]).set_index("what")
-    parts = lambda whole: ", ".join(f"{name} {share:.1%}" for name, share in whole.items())  # noqa: E731
-    told = [f"{named}: {parts(whole)}" for record in found.values() for named, whole in record.get("shares", {}).items()]
-    profile = f"\n\n*Where a step's time goes. {'; '.join(told)}.*" if told else ""
     around = [record["environment"] for record in found.values()]
     loads = [e["load"] for e in around]
     places = {f"{e['device']}, {e['threads']} thread(s), {e['cores']} cores, torch {e['torch']}" for e in around}
     where = f"{'; '.join(sorted(places))}; load {min(loads)} to {max(loads)}"
-    return f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {where}.*{profile}"
+    told = [f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {where}.*"]
+    if parts := [part for record in found.values() for part in _shares(record)]:
+        told.append(f"*Where a step's time goes. {'; '.join(parts)}.*")
+    if parts := [part for record in found.values() for part in _bounds(record)]:
+        told.append(f"*What bounds the missed rows, measured beside them. {'; '.join(parts)}.*")
+    return "\n\n".join(told)
+
+
+def number(x: float) -> str:
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
+
+
+def _shares(record: dict) -> list[str]:
+    parts = lambda whole: ", ".join(f"{name} {share:.1%}" for name, share in whole.items())  # noqa: E731
+    return [f"{named}: {parts(whole)}" for named, whole in record.get("shares", {}).items()]
+
+
+def _bounds(record: dict) -> list[str]:
+    """For each missed row that has one: what must be done in any case, how long that alone takes, and how fast that would be."""
+    missed = {row["what"]: row for row in record["rows"] if not row["kept"]}
+    known = [(missed[what], *bound) for what, bound in record.get("bounds", {}).items() if what in missed]
+    return [f"{row['what']}: {named} take {number(ms)} ms, {row['theirs'] / ms:.1f}x" for row, named, ms in known]
 
 
 def reached(row: Row) -> str:

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..curvature import hessian, input_curvature
+from ..curvature import gradient, hessian, input_curvature
 from ..model import build
-from .compare import Row, faster
+from .compare import Row, alone, faster
 
 IMAGES, PROBES, STEP = 64, 20, 1e-2
 FASTER, LEANER, HESSIAN_FASTER = 2, 2, 20
+CURVATURE, HESSIAN = f"eq. 21, {PROBES} probes, {IMAGES} images, width 8", "the exact Hessian of a digit"
 
 
 def plain_curvature(model: nn.Module, images: Tensor, labels: Tensor, probes: int = PROBES, step: float = STEP) -> Tensor:
@@ -26,11 +27,11 @@ def plain_curvature(model: nn.Module, images: Tensor, labels: Tensor, probes: in
     return total / probes
 
 
-def plain_hessian(model: nn.Module, image: Tensor, label: Tensor) -> Tensor:
-    """The Hessian of one image (1,C,H,W), a row at a time; (D,D)."""
-    image = image.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(F.cross_entropy(model(image), label, reduction="sum"), image, create_graph=True)
-    return torch.stack([torch.autograd.grad(g, image, retain_graph=True)[0].flatten() for g in slope.flatten()])
+def plain_hessian(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The Hessian of each image (N,C,H,W), a row at a time; (N,D,D)."""
+    images = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(F.cross_entropy(model(images), labels, reduction="sum"), images, create_graph=True)
+    return torch.stack([torch.autograd.grad(g.sum(), images, retain_graph=True)[0].flatten(1) for g in slope.flatten(1).T], 1)
 
 
 def network(name: str = "resnet18", width: int = 8, channels: int = 3) -> nn.Module:
@@ -69,11 +70,27 @@ def peak(plain: bool) -> float:
 
 def measure() -> list[Row]:
     model, (images, labels) = network(), _batch()
-    what, against = f"eq. 21, {PROBES} probes, {IMAGES} images, width 8", "a loop that keeps the graph"
+    what, against = CURVATURE, "a loop that keeps the graph"
     time = faster(what, against, FASTER, lambda: input_curvature(model, images, labels), lambda: plain_curvature(model, images, labels), 5)
     ours, theirs = peak(plain=False), peak(plain=True)
     memory = Row(f"{what}: memory at the peak", against, "MiB", ours, theirs, theirs / ours, f"{LEANER}x less", theirs >= LEANER * ours)
     small, (digit, label) = network("small", 16, 1), _batch(1, 8, 1)
-    whole = faster("the exact Hessian of a digit", "a loop over its 64 rows", HESSIAN_FASTER,
-                   lambda: hessian(small, digit, label), lambda: plain_hessian(small, digit, label))  # fmt: skip
-    return [time, memory, whole]
+    small, (digits, named) = network("small", 16, 1), _batch(1, 8)
+    digit, label, by_row = digits[:1], named[:1], "a loop over its 64 rows"
+    whole = faster(HESSIAN, by_row, HESSIAN_FASTER, lambda: hessian(small, digit, label), lambda: plain_hessian(small, digit, label))
+    what, piecewise = (
+        f"its ||H||_F^2, through the logits, {len(digits)} digits",
+        lambda: input_curvature(small, digits, named, "piecewise_linear"),
+    )
+    norm = faster(what, by_row, HESSIAN_FASTER, piecewise, lambda: plain_hessian(small, digits, named).square().sum((1, 2)), 5)
+    return [time, memory, whole, norm]
+
+
+def bounds() -> dict[str, tuple[str, float]]:
+    """Equation 21 with every backward pass for nothing; and of the Hessian's 64 products, each a backward pass through a gradient, the
+    gradient alone."""
+    (model, (images, _)), (small, (digits, named)) = (network(), _batch()), (network("small", 16, 1), _batch(1, 8, 64))
+    with torch.no_grad():
+        forward = alone(lambda: [model(images) for _ in range(PROBES + 1)], 5)
+    slopes = alone(lambda: gradient(small, digits, named))
+    return {CURVATURE: (f"its {PROBES + 1} forward passes", forward), HESSIAN: ("the gradients of 64 digits in one batch", slopes)}

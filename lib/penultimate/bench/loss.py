@@ -1,15 +1,19 @@
-"""The discriminative loss, forward and backward, against a loop over the classes of the batch."""
+"""The discriminative loss, forward and backward, as it is and compiled, against a loop over the classes of the batch."""
+
+import os
+import shutil
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..losses import DiscriminativeLoss
-from .compare import Row, faster, in_turn
+from .compare import Row, alone, faster, in_turn
 
 BATCH, DIM = 256, 128
 FASTER = {10: 10, 100: 30}  # classes -> target
 MOST_CLASSES, GROWTH = 1000, 6
+WHAT, AGAINST = "loss, forward and backward, {} classes", "a loop over classes"
 
 
 class LoopLoss:
@@ -37,11 +41,11 @@ class LoopLoss:
         return sum(weight * total for weight, total in zip(self.weights, sums, strict=True)) / len(classes)
 
 
-def step(loss, classes: int):
+def step(loss, classes: int, batch: int = BATCH, dim: int = DIM):
     """One forward and backward pass of a loss on random features, as a function."""
     gen = torch.Generator().manual_seed(0)
-    q, noisy = (torch.randn(BATCH, DIM, generator=gen).requires_grad_() for _ in range(2))
-    labels, head = torch.randint(0, classes, (BATCH,), generator=gen), nn.Linear(DIM, classes)
+    q, noisy = (torch.randn(batch, dim, generator=gen).requires_grad_() for _ in range(2))
+    labels, head = torch.randint(0, classes, (batch,), generator=gen), nn.Linear(dim, classes)
     leaves = q, noisy, head.weight, head.bias
 
     def run():
@@ -51,12 +55,29 @@ def step(loss, classes: int):
     return run
 
 
+def compiled(classes: int) -> DiscriminativeLoss:
+    """The loss through torch.compile, as training on a GPU has it."""
+    return torch.compile(DiscriminativeLoss(classes, DIM), fullgraph=True, dynamic=False)
+
+
+def compiles() -> bool:
+    """Whether there is the C++ compiler that torch.compile takes on a CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
 def measure() -> list[Row]:
     ours = {classes: step(DiscriminativeLoss(classes, DIM), classes) for classes in (*FASTER, MOST_CLASSES)}
-    rows = [
-        faster(f"loss, forward and backward, {classes} classes", "a loop over classes", times, ours[classes], step(LoopLoss(), classes))
-        for classes, times in FASTER.items()
-    ]  # fmt: skip
+    rows = []
+    for classes, times in FASTER.items():
+        rows.append(faster(WHAT.format(classes), AGAINST, times, ours[classes], step(LoopLoss(), classes)))
+        if compiles():
+            quick = step(compiled(classes), classes)
+            rows.append(faster(f"the same, compiled, {classes} classes", AGAINST, times, quick, step(LoopLoss(), classes)))
     many, few, ratio = in_turn(ours[MOST_CLASSES], ours[10])
     what = f"loss, {MOST_CLASSES:,} classes"
     return [*rows, Row(what, "10 classes", "ms", 1e3 * many, 1e3 * few, ratio, f"under {GROWTH}x the time", 1 / ratio < GROWTH)]
+
+
+def bounds() -> dict[str, tuple[str, float]]:
+    """What the operations take where there is next to nothing to compute."""
+    return {WHAT.format(10): ("its operations, on 16 images of one feature", alone(step(DiscriminativeLoss(10, 1), 10, batch=16, dim=1)))}

@@ -12,11 +12,13 @@ from ..losses import DiscriminativeLoss
 from ..model import Classifier
 from ..runs import Config
 from ..train import Trainer, learning_rate, stream, views
-from .compare import Row, faster, in_turn
+from .compare import Row, alone, faster
 from .loss import LoopLoss
+from .loss import step as loss_step
 
 SHARE, FASTER, DIM = 0.03, 1.2, 128
 STEPS = {"narrow (width 8)": (8, 128, 4), "full (width 64)": (64, 64, 1)}  # width, images in a batch, batches in an epoch
+WHAT = "step of proposed, {} ResNet18, batch {}"
 NAMED = {"convolutions": ("conv",), "batch norm": ("batch_norm", "batchnorm")}  # parts of the names of PyTorch's operations
 
 
@@ -67,8 +69,7 @@ def measure() -> list[Row]:
     for (named, (width, batch, batches)), rounds in zip(STEPS.items(), (9, 3), strict=True):
         ours, theirs = trainers(width, batch, batches)
         plain = functools.partial(plain_epoch, theirs, plain_optimizer(theirs.model, theirs.config), LoopLoss(), 0)
-        what, against = f"step of proposed, {named} ResNet18, batch {batch}", "eager PyTorch, two passes, loop"
-        row = faster(what, against, FASTER, functools.partial(ours.epoch, 0), plain, rounds)
+        row = faster(WHAT.format(named, batch), "eager PyTorch, two passes, loop", FASTER, functools.partial(ours.epoch, 0), plain, rounds)
         rows.append(row._replace(ours=row.ours / batches, theirs=row.theirs / batches))
     alone, step = loss_alone(STEPS[named][1]), rows[-1].ours
     what, against, target = "the loss in it, forward and backward", "the whole step, full ResNet18", f"under {SHARE:.0%} of it"
@@ -77,10 +78,21 @@ def measure() -> list[Row]:
 
 def loss_alone(batch: int) -> float:
     """Milliseconds of the discriminative loss on random features, forward and backward."""
-    q, labels, head = torch.randn(batch, DIM).requires_grad_(), torch.arange(batch) % 10, torch.nn.Linear(DIM, 10)
-    loss = DiscriminativeLoss(10, DIM)
-    run = lambda: torch.autograd.grad(loss(q, labels, head, q).total, (q, head.weight, head.bias))  # noqa: E731
-    return 1e3 * in_turn(run, run)[0]
+    return alone(loss_step(DiscriminativeLoss(10, DIM), 10, batch, DIM))
+
+
+def bounds(steps: dict[str, tuple[int, int, int]] = STEPS, rounds: int = 3) -> dict[str, tuple[str, float]]:
+    """The network's passes over both views of a batch, forward and backward, with the cross-entropy alone: as two passes, as there."""
+    found = {}
+    for named, (width, batch, _) in steps.items():
+        trainer, _ = trainers(width, batch, 1)
+        model, images = trainer.model.train(), data.to_unit(trainer.train.images)
+
+        def passes(model=model, images=images, labels=trainer.train.labels):
+            sum(F.cross_entropy(model(view), labels) for view in (images, images)).backward()
+
+        found[WHAT.format(named, batch)] = "the network's two passes, forward and backward,", alone(passes, rounds)
+    return found
 
 
 def shares(steps: dict[str, tuple[int, int, int]] = STEPS) -> dict[str, dict[str, float]]:
