@@ -26,6 +26,7 @@ def bench(
 
     from . import at_least_one, data, files
     from .bench.compare import markdown
+    from .memory import keep_freed
     from .runs import environment
 
     at_least_one("threads", threads)
@@ -36,6 +37,7 @@ def bench(
         typer.echo("gpu: its rows need a CUDA GPU, and are left out", err=True)
         chosen.remove("gpu")
     torch.set_num_threads(threads)
+    keep_freed()  # as in training; both sides have it
     for name in chosen:
         load = round(os.getloadavg()[0], 2)
         typer.echo(f"{name}: measuring", err=True)

@@ -17,6 +17,7 @@ from torch.optim.sgd import sgd  # the class SGD calls this too, but loads PyTor
 from . import InputError, files
 from .data import Split, Splits, augment, channel_statistics, to_unit
 from .losses import DiscriminativeLoss
+from .memory import keep_freed
 from .methods import METHODS
 from .model import Classifier, build, penultimate_features, predict
 from .noise import NOISES
@@ -105,6 +106,8 @@ class Trainer:
 
     def __init__(self, config, splits: Splits, device: str):
         self.config, self.device = config, usable(device)
+        if self.device.type == "cpu":
+            keep_freed()
         train = training_set(config, splits)
         self.batches = len(train) // config.batch + (len(train) % config.batch > 1)  # BatchNorm cannot take a last batch of one image
         if not self.batches:

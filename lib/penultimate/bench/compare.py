@@ -37,7 +37,7 @@ def in_turn(ours: Callable, theirs: Callable, rounds: int = ROUNDS) -> tuple[flo
     True
     """
     timers = timeit.Timer(ours), timeit.Timer(theirs)
-    counts = [timer.autorange()[0] for timer in timers]
+    counts = [_calls(timer) for timer in timers]
     taken = np.array([[timer.timeit(n) / n for timer, n in zip(timers, counts, strict=True)] for _ in range(rounds)])
     return *map(float, np.median(taken, axis=0)), float(np.median(taken[:, 1] / taken[:, 0]))
 
@@ -51,8 +51,14 @@ def faster(what: str, against: str, times: float, ours: Callable, theirs: Callab
 def alone(run: Callable, rounds: int = ROUNDS) -> float:
     """Milliseconds a call: the median over rounds of 0.2 s or more, after one to warm up."""
     timer = timeit.Timer(run)
-    count = timer.autorange()[0]
+    count = _calls(timer)
     return 1e3 * float(np.median(timer.repeat(rounds, count))) / count
+
+
+def _calls(timer: timeit.Timer) -> int:
+    """How many calls fill 0.2 s, once the first, which may compile, is done."""
+    timer.timeit(1)
+    return timer.autorange()[0]
 
 
 def committed() -> str:
