@@ -113,24 +113,28 @@ class Widget:
     def numbers(self) -> str:
         return "\n".join(self.output.locator(".widget-readout, .widget-html-content").all_inner_texts())
 
-    def press(self, key: str, times: int = 1) -> list[float]:
-        """Press a key on the slider; milliseconds from each key to the redrawn picture, by the browser's clock."""
+    def press(self, key: str, times: int = 1) -> list[tuple[float, float]]:
+        """Press a key on the slider; for each, milliseconds by the browser's clock to the redrawn picture, and of them Plotly's drawing."""
         plot = self.output.locator(".js-plotly-plot").first
         self.handle.focus()
         taken = []
         for _ in range(times):
             plot.evaluate("""plot => {
                 window.drawn = new Promise(resolve => {
-                    let pressed = null
+                    let pressed = null, begun = null
                     addEventListener('keydown', () => { pressed = performance.now() }, {capture: true, once: true})
+                    const before = () => { begun = performance.now() }
                     const after = () => requestAnimationFrame(() => {
-                        plot.removeListener('plotly_afterplot', after); resolve(performance.now() - pressed)
+                        plot.removeListener('plotly_beforeplot', before); plot.removeListener('plotly_afterplot', after)
+                        resolve([performance.now() - pressed, performance.now() - begun])
                     })
+                    plot.on('plotly_beforeplot', before)
                     plot.on('plotly_afterplot', after)
                 })
             }""")
             self.page.keyboard.press(key)
-            taken.append(self.page.evaluate("() => Promise.race([window.drawn, new Promise(resolve => setTimeout(resolve, 5000, 1e9))])"))
+            never = "new Promise(resolve => setTimeout(resolve, 5000, [1e9, 1e9]))"
+            taken.append(self.page.evaluate(f"() => Promise.race([window.drawn, {never}])"))
         return taken
 
     def screenshot(self, path: Path) -> None:
