@@ -59,8 +59,9 @@ def test_the_numbers_are_those_of_the_weights(measured, digits):
     assert np.array_equal(correct, correctness(run.model, test.images, test.labels, "gaussian", levels, 10))
 
 
-def test_curvature_is_that_of_the_weights_and_of_flatness(measured, digits):
-    run = measured["tuned"]
+@pytest.mark.parametrize("preset", ["paper", "tuned"])
+def test_curvature_is_that_of_the_last_epochs_weights_and_of_flatness(measured, digits, preset):
+    run = measured[preset]
     curved = run.record["metrics"]["last"]["curvature"]
     chosen = torch.randperm(450, generator=torch.Generator().manual_seed(0))[:60].sort().values
     x, y = to_unit(digits.test.images[chosen]), digits.test.labels[chosen]

@@ -11,6 +11,7 @@ from .evaluate import seed_interval, unpack
 from .methods import METHODS
 from .metrics import FULL_SIZE, KINDS
 from .records import cell, verdict
+from .resistance import budget_name
 from .runs import Config
 
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
@@ -152,7 +153,9 @@ def _resistance(record: dict, folder: str | Path | None) -> dict[str, float]:
         return {}
     attacked = checks.read(path, checks.adversary_record, "adversary record")
     middle, budgets = attacked["settings"]["middle"], attacked["settings"]["budgets"]
-    shares = {f"APGD {norm} {middle[norm]:.4g}": unpack(attacked["apgd"][norm])[budgets[norm].index(middle[norm])] for norm in middle}
+    shares = {
+        f"APGD {budget_name(norm, middle[norm])}": unpack(attacked["apgd"][norm])[budgets[norm].index(middle[norm])] for norm in middle
+    }
     radii = {f"radius at {sigma}": unpack(one["right"]) * np.array(one["radius"]) for sigma, one in attacked["certified"].items()}
     return {what: 100 * float(share.mean()) for what, share in shares.items()} | {what: float(r.mean()) for what, r in radii.items()}
 
