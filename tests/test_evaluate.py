@@ -1,6 +1,9 @@
 """The noise sweep on a model whose answers are known, intervals against scipy, and the feature geometry's invariances."""
 
+import base64
 import math
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from penultimate import InputError, evaluate
+from penultimate import InputError, evaluate, records
 from penultimate.evaluate import correctness, image_interval, pack, seed_interval, sweep, unpack
 from penultimate.geometry import describe
 
@@ -123,7 +126,58 @@ def test_packed_bits_come_back(shape, seed):
     correct = np.random.default_rng(seed).random(shape) < 0.5
     packed = pack(correct)
     assert np.array_equal(unpack(packed), correct) and unpack(packed).dtype == bool
-    assert isinstance(packed["bits"], str) and packed["shape"] == shape
+    assert isinstance(packed["zlib"], str) and packed["shape"] == shape
+
+
+def test_bits_lie_image_by_image():
+    packed = pack(np.array([[True, False, True], [False, False, True]]))  # two rows, three images: 10, 00, 11
+    assert zlib.decompress(base64.b64decode(packed["zlib"])) == bytes([0b10000000, 0, 0b11000000])
+
+
+def test_an_older_records_plain_bits_are_read():
+    found = unpack({"shape": [2, 3], "bits": base64.b64encode(bytes([0b10100100])).decode()})
+    assert found.tolist() == [[True, False, True], [False, False, True]]
+    with pytest.raises(InputError, match=r"2 bytes of bits do not fill the shape \[2, 3\]: expected 1"):
+        unpack({"shape": [2, 3], "bits": base64.b64encode(bytes(2)).decode()})
+
+
+def zipped(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content)).decode()
+
+
+@pytest.mark.parametrize(
+    "packed, message",
+    [
+        ({"shape": [8, 10], "zlib": zipped(bytes(9))}, r"9 bytes of bits do not fill the shape \[8, 10\]: expected 10"),
+        ({"shape": [8, 10], "zlib": zipped(bytes(10**8))}, r"11 bytes of bits do not fill the shape \[8, 10\]: expected 10"),
+        ({"shape": [8, 10], "zlib": zipped(bytes(10))[:-8]}, r"bits of an array of shape \[8, 10\] are damaged \(cut short"),
+        ({"shape": [8, 10], "zlib": zipped(bytes(10))[:-2] + "!!"}, r"bits of an array of shape \[8, 10\] are damaged"),
+        ({"shape": [8, 10], "zlib": base64.b64encode(zlib.compress(bytes(10)) + b"more").decode()}, "are damaged .cut short, or something"),
+        ({"shape": [8, 10], "zlib": base64.b64encode(bytes(10)).decode()}, "are damaged .Error -3"),
+        ({"shape": [10**5, 10**5], "zlib": zipped(bytes(10**6))}, "is no shape of at most 268,435,456 bits"),
+        ({"shape": [8, -10], "zlib": zipped(b"")}, r"\[8, -10\] is no shape"),
+        ({"shape": [8, 10], "bits": "####"}, r"bits of an array of shape \[8, 10\] are damaged"),
+    ],
+)
+def test_damaged_bits_are_named_and_never_inflated_beyond_their_shape(packed, message):
+    tracemalloc.start()
+    with pytest.raises(InputError, match=message) as error:
+        unpack(packed)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4e6 and "\n" not in str(error.value)
+
+
+def test_packed_bits_are_small_and_the_clean_level_is_there_once():
+    """On the committed CIFAR-10 records, whose bits are plain."""
+    for record in (r for r in records.read(None, "cifar10", "small") if r["config"]["seed"] == 0):
+        plain = record["metrics"]["last"]["gaussian"]["correct"]
+        correct = unpack(plain)
+        first_draw = correct.copy()
+        first_draw[0, 1:] = False
+        packed = len(pack(correct)["zlib"])
+        assert np.array_equal(unpack(pack(correct)), correct) and packed < 0.55 * len(plain["bits"])
+        assert packed < 1.01 * len(pack(first_draw)["zlib"])
 
 
 @given(values=st.lists(st.floats(-1, 1), min_size=2, max_size=8, unique=True), confidence=st.sampled_from([0.9, 0.95, 0.99]))

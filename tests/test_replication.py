@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from penultimate import InputError, cli, published, records, replication, runs
+from penultimate import InputError, adversary, cli, metrics, published, records, replication
 from penultimate.evaluate import pack
+from penultimate.methods import METHODS
 from penultimate.runs import Config
 
 LEVEL = 8 / 255
@@ -102,6 +104,60 @@ def test_a_switch_is_compared_with_the_same_seed_without_it(folder):
     assert found.loc[f"proposed − normal, epochs={twice}", "mean"] == pytest.approx(-2)  # at matched compute
 
 
+def under_others(record: dict, shares: dict[str, float]) -> dict:
+    """The record, with accuracies of two draws around a share under every other perturbation; the second level's are 0.1 lower."""
+    for checkpoint, share in shares.items():
+        for kind, levels in metrics.KINDS.items():
+            accuracy = [[share - 0.01, share + 0.01], [share - 0.11, share - 0.09]]
+            record["metrics"][checkpoint][kind] = {"levels": json.loads(json.dumps(levels)), "accuracy": accuracy}
+    return record
+
+
+def test_other_perturbations_stand_by_method_epoch_and_level(tmp_path):
+    both = {"last": 0.5, "best_on_test": 0.6}
+    made = [under_others(record(config("paper", "both", 0), both), {"last": 0.7, "best_on_test": 0.8})]
+    made += [under_others(record(config("tuned", "normal", s, lr=0.03), {"last": 0.5}), {"last": 0.5 + s / 10}) for s in range(3)]
+    made.append(under_others(record(config("tuned", "normal", 0, bn="clean"), {"last": 0.5}), {"last": 0.0}))  # an arm of its own
+    made.append(record(config("tuned", "noisy", 0), {"last": 0.5}))  # an older version measured less
+    records.collect(made, tmp_path)
+    table = published.perturbed(folder=tmp_path)
+    assert len(table) == 3 * 8 and list(table) == list(METHODS)
+    assert table.loc[("paper, last epoch", "occlusion", "0.25"), "both"] == "60.0, n=1"
+    assert table.loc[("paper, best on test", "low resolution", "1/3"), "both"] == "70.0, n=1"
+    low, high = stats.t.interval(0.95, 2, 60, stats.sem([50, 60, 70]))
+    assert table.loc[("tuned, last epoch", "uniform", "8/255"), "normal"] == f"60.0 [{low:.1f}, {high:.1f}], n=3"
+    assert table.loc[("tuned, last epoch", "occlusion+gaussian", "0.25 + 16/255"), "normal"].startswith("50.0 [")
+    assert set(table.xs("tuned, last epoch").noisy) == {"not run"} == set(table.xs("paper, last epoch").normal)
+
+
+def test_flatness_and_resistance_are_means_over_seeds(tmp_path):
+    made = [record(config("tuned", "both", seed, lr=0.03), {"last": 0.5}) for seed in range(2)]
+    made.append(record(config("paper", "noisy", 0), {"last": 0.5}))
+    for one, power in zip(made, (-2, -4, -1), strict=True):
+        kappa = [10.0**power, 10.0**power, 1e9]  # a median, not a mean
+        one["metrics"]["last"]["curvature"] = {"images": 3, "kappa": kappa, "frobenius": [10 * value for value in kappa]}
+    records.collect(made, tmp_path)
+    right = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], bool)  # within two budgets, the second the middle one
+    certified = {"0.06": {"right": pack(np.array([True, False])), "abstains": pack(np.zeros(2, bool)), "radius": [0.1, 0.5]}}
+    for one in made[:2]:
+        settings = {"budgets": {"linf": [0.1, 0.2], "l2": [0.3, 0.4]}, "middle": {"linf": 0.2, "l2": 0.3}, "certified_images": 2}
+        settings |= {"autoattack_images": 0, "n0": 1, "n": 1, "alpha": 0.1}
+        attacked = {key: one[key] for key in ("name", "config", "environment")} | {
+            "data": {"provenance": "made up", "test_images": 4, "test_total": 4}, "settings": settings, "clean": pack(right[0]),
+            "apgd": {"linf": pack(right), "l2": pack(right)}, "autoattack": {}, "certified": certified,
+            "checks": {"large": 0.0, "direct": 0.0, "by_steps": {}, "transferred": {}},
+        }  # fmt: skip
+        records.collect([attacked], tmp_path / "adversary")
+    table = published.further(folder=tmp_path)
+    assert list(table.index) == [("paper", "noisy"), ("tuned", "both")]
+    low, high = stats.t.interval(0.95, 1, -3, stats.sem([-2, -4]))
+    both = table.loc[("tuned", "both")]
+    assert both["eq. 21 (log10)"] == f"-3 [{low:.3g}, {high:.3g}], n=2" and both["‖H‖² (log10)"].startswith("-2 [")
+    assert both["APGD L∞ 0.2"].startswith("25 [") and both["APGD L2 0.3"].startswith("100 [")
+    assert both["radius at 0.06"].startswith("0.05 [")  # none where the smoothed classifier is wrong
+    assert table.loc[("paper", "noisy")].tolist() == ["-1, n=1", "0, n=1", "not run", "not run", "not run"]
+
+
 def test_rates_are_chosen_by_noisy_then_clean_validation_accuracy():
     def looked(method: str, lr: float, noisy: float, clean: float) -> dict:
         return {"config": {"method": method, "lr": lr}, "history": [{}, {"validation_noisy": noisy, "validation": clean}]}
@@ -123,6 +179,8 @@ def test_the_steps_hold_what_is_compared_and_no_run_twice():
     (matched,) = {(c.epochs, c.lr) for c in by_name["tuned: normal, twice the epochs"]}
     assert matched == (2 * tuned[0].epochs, 0.01)
     assert {c.seed for c in by_name["learning rates"]}.isdisjoint({c.seed for c in configs if c.preset == "tuned" and c.epochs > 10})
+    for step in steps:  # results at length, trials briefly
+        assert {metrics.at_length(c) for c in step.configs} == {not step.folder}
 
 
 def test_the_committed_records_are_counted_by_step(folder):
@@ -146,12 +204,15 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     monkeypatch.setattr(replication, "COMPARED", ("normal", "proposed"))
     monkeypatch.setattr(replication, "ALL", ("normal", "proposed"))
     monkeypatch.setattr(replication, "RATES", (0.01, 1e30))  # at the second the loss overflows
-    for few in ("runs.DRAWS", "flatness.DRAWS", "flatness.PROBES", "flatness.CHAIN_DRAWS"):
+    for few in ("metrics.DRAWS", "metrics.FULL_DRAWS", "metrics.PROBES"):
         monkeypatch.setattr(f"penultimate.{few}", 1)
-    monkeypatch.setitem(runs.LEVELS, "digits", (0.0,))
+    monkeypatch.setattr("penultimate.metrics.CURVED", 4)
+    monkeypatch.setattr("penultimate.attacks.CHECKED_STEPS", (20,))
+    monkeypatch.setitem(adversary.BUDGETS, "digits", {"linf": (0.1,), "l2": (0.5,)})
+    monkeypatch.setitem(metrics.LEVELS, "digits", (0.0,))
     monkeypatch.setattr("penultimate.jobs.STORE", tmp_path / "runs")
     trial = dict(network="small", width=4, dim=8, images=64, batch=32, epochs=1)
-    call = ["replicate", "--dataset", "digits", "--images-further", "4", "--records", str(tmp_path / "records")]
+    call = ["replicate", "--dataset", "digits", "--attacked", "4", "--records", str(tmp_path / "records")]
     call += [word for name, value in trial.items() for word in (f"--{name}", str(value))]
     stopped = CliRunner().invoke(cli.app, [*call, "--budget", "0s"])
     assert stopped.exit_code == 0 and "2 of 2 runs of this step are left; call again to go on" in stopped.output, stopped.output
@@ -166,14 +227,15 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     assert set(found) == {c.name for c in wanted}
     for one in found.values():  # both epochs, under every kind of perturbation
         last, best = one["metrics"]["last"], one["metrics"]["best_on_test"]
-        assert (
-            last.keys()
-            == best.keys() - {"epoch"}
-            == {"gaussian", "uniform", "occlusion", "low_resolution", "occlusion+gaussian", "geometry"}
-        )
-    for kind in ("curvature", "adversary"):
-        measured = {path.stem for path in (kept / kind / "digits-paper").glob("*.json")}
-        assert measured == {c.name for c in wanted if c.seed == 0}
+        assert last.keys() - {"curvature"} == best.keys() - {"epoch"} == {"gaussian", "geometry", *metrics.KINDS}
+        assert len(last["curvature"]["kappa"]) == len(last["curvature"]["frobenius"]) == 4
+    attacked = {path.stem for path in (kept / "adversary" / "digits-paper").glob("*.json")}
+    assert attacked == set(found)
     assert len(list((kept / "search").glob("*/*.json"))) == 2
     tuned = [json.loads(path.read_text())["config"] for path in (kept / "digits-tuned").glob("*.json")]
     assert {c["lr"] for c in tuned if c["method"] in replication.ALL} == {0.01}
+    shutil.rmtree(kept / "adversary")
+    monkeypatch.setattr("penultimate.cli_replicate.find_spec", lambda name: None)
+    bare = CliRunner().invoke(cli.app, call)
+    assert bare.output.count("pyautoattack is not installed here: no run is attacked") == 1 and "every step is done" in bare.output
+    assert not (kept / "adversary").exists()

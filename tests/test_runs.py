@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from penultimate import InputError, data, files, runs
+from penultimate import InputError, data, files, metrics, runs
 from penultimate.configs import DEFAULTS
 from penultimate.data import to_unit
 from penultimate.evaluate import unpack
@@ -180,9 +180,9 @@ def test_the_record_tells_what_the_weights_do(stored, digits):
     gaussian = stored.record["metrics"]["last"]["gaussian"]
     right = predict(stored.model, to_unit(digits.test.images)) == digits.test.labels
     correct = unpack(gaussian["correct"])
-    assert gaussian["levels"][0] == 0 and correct.shape == (len(gaussian["levels"]), runs.DRAWS, 450)
+    assert gaussian["levels"][0] == 0 and correct.shape == (len(gaussian["levels"]), metrics.DRAWS, 450)
     assert (correct[0] == right.numpy()).all()
-    assert gaussian["accuracy"][0] == pytest.approx([float(right.float().mean())] * runs.DRAWS, abs=1e-6)
+    assert gaussian["accuracy"][0] == pytest.approx([float(right.float().mean())] * metrics.DRAWS, abs=1e-6)
     for accuracy, of_level in zip(gaussian["accuracy"], correct, strict=True):
         assert accuracy == pytest.approx(of_level.mean(1).tolist(), abs=1e-6)
 

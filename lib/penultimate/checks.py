@@ -9,6 +9,7 @@ import numpy as np
 from . import InputError, files
 from .configs import Config
 from .evaluate import unpack
+from .metrics import KINDS
 from .planes import Scene
 
 KEYS = ("dataset", "preset", "method", "seed")
@@ -42,7 +43,7 @@ def place(record: dict) -> Path:
 
 
 def run_record(record: dict) -> None:
-    """What tables and figures read of a run's record (see `runs.record`)."""
+    """What tables and figures read of a run's record (see `runs.record` and `metrics`)."""
     _common(record)
     sizes = record["data"]["images"]
     _require(min(sizes["train"], sizes["test"], record["data"]["exact_test"]) >= 0, "sizes of the splits")
@@ -56,6 +57,15 @@ def run_record(record: dict) -> None:
         unpack(gaussian["correct"])
         _require(measured["geometry"].keys() >= {"radius", "margin", "ratio", "gap"}, "the feature geometry")
         _numbers([value for value in measured["geometry"].values() if value is not None])
+        for kind in KINDS.keys() & measured.keys():
+            at, accuracy = measured[kind]["levels"], measured[kind]["accuracy"]
+            _numbers(at, (len(accuracy), *np.shape(KINDS[kind])[1:]))
+            _numbers(accuracy, (len(accuracy), len(accuracy[0])))
+        if "curvature" in measured:
+            images = measured["curvature"]["images"]
+            _require(images > 0, "curvature of at least one image")
+            for name in ("kappa", "frobenius"):
+                _numbers(measured["curvature"][name], (images,))
     for row in record["history"]:
         _numbers(list(row.values()))
     _require(record["history"] and record["seconds"].keys() >= {"training"}, "a history and seconds")

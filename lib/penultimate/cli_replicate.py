@@ -9,7 +9,7 @@ import typer
 
 from .options import Budget, DataRoot, Dataset, Device, app, seconds_of, with_config_fields
 
-FURTHER = "test images whose curvature and adversarial accuracy are measured, for runs of seed 0; 0 = none"
+ATTACKED = "test images of each finished run that are attacked and certified, where pyautoattack is installed; 0 = none"
 
 
 @app.command()
@@ -18,7 +18,7 @@ def replicate(
     dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
     processes: Annotated[int, typer.Option("--jobs", help="processes that share the device")] = 1,
     records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/replication]")] = None,
-    images_further: Annotated[int, typer.Option(help=FURTHER)] = 1000, **fields,
+    attacked: Annotated[int, typer.Option(help=ATTACKED)] = 450, **fields,
 ):  # fmt: skip
     """Train and measure the paper's comparison at full size: each step is complete before the next, and the next call goes on.
 
@@ -26,11 +26,14 @@ def replicate(
 
     Example: python -m penultimate replicate --device cuda --jobs 3 --budget 9m --records data/records
     """
-    from . import checks, data, films, jobs, replication, runs
+    from . import checks, data, films, jobs, replication
     from .records import collect, read
 
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
     deadline, broken = float("inf") if seconds is None else time.time() + seconds, {}
+    able = find_spec("pyautoattack") is not None
+    if attacked and not able:
+        typer.echo("pyautoattack is not installed here: no run is attacked; everything else is measured")
     names = [step.name for step in replication.steps({}, dataset, **fields)]
     for index, name in enumerate(names):
         looked = folder / "search"
@@ -49,9 +52,7 @@ def replicate(
         collect([run.record for run in trained], folder / step.folder)
         if not step.folder:
             films.collect([run for run in trained if replication.arm(run.config) == run.config.method], folder, data_root)
-            for run in filter(None, (runs.stored(c, jobs.STORE) for c in step.configs if c.seed == 0 and images_further)):
-                if time.time() < deadline:
-                    _measure_further(run, folder, images_further, device, data_root)
+            _attack(step.configs if attacked and able else [], folder / "adversary", attacked, device, data_root, deadline)
         unfinished = len(waiting) - len(trained) - sum(c in broken for c in waiting)
         if unfinished or time.time() > deadline:
             typer.echo(f"the time is up: {unfinished} of {len(step.configs)} runs of this step are left; call again to go on")
@@ -59,13 +60,15 @@ def replicate(
     typer.echo(f"every step is done{f'; {len(broken)} runs broke' * bool(broken)}")
 
 
-def _measure_further(run, folder: Path, images: int, device: str, root: Path | None) -> None:
-    """The records that `curvature` and `adversary` make, where they are missing; the second where its attacks are installed."""
-    from . import adversary, checks, files, flatness
+def _attack(configs: list, folder: Path, images: int, device: str, root: Path | None, deadline: float) -> None:
+    """The records that `adversary` makes, of finished runs, as far as they are missing and the time allows.
 
-    curvature, attacked = (folder / kind / checks.place(run.record) for kind in ("curvature", "adversary"))
-    if not curvature.exists():
-        files.write_json(curvature, flatness.measure(run, device, images, None, root))
-    if find_spec("pyautoattack") and not attacked.exists():
-        sizes = {"images": min(images, 450), "checked": min(images, 100), "certified": min(images, 60)}
-        files.write_json(attacked, adversary.measure(run, {}, device, root=root, **sizes))
+    At 450 images a run takes 115,000 gradients, as many as two or three epochs of training, and 132,000 passes for certificates.
+    """
+    from . import adversary, checks, files, jobs, runs
+
+    sizes = {"images": images, "checked": min(images, 100), "certified": min(images, 60)}
+    for config in configs:
+        path = folder / checks.place(dict(name=config.name, config=config.__dict__))
+        if time.time() < deadline and not path.exists() and (run := runs.stored(config, jobs.STORE)):
+            files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))

@@ -27,21 +27,19 @@ from scipy import optimize
 
 from . import InputError, checks, data, evaluate, files, theory
 from .curvature import LARGEST_EXACT, gradient, input_curvature, norms
-from .logit_losses import cross_entropy, negative_log_odds, negative_margin, tempered
+from .logit_losses import negative_log_odds, negative_margin, tempered
+from .metrics import FROBENIUS, PART, PROBES, SPACE, STEP, curvatures, digits, sample
 from .model import predict
 from .progress import each
 from .records import COMMITTED
 from .runs import Run, environment
 
 RECORDS = COMMITTED / "curvature"  # two levels below the records of runs, which `records.read` thus leaves alone
-SPACE, STEP, PROBES = "normalised", 1e-2, 20  # the paper's
-FROBENIUS = "piecewise_linear"
 BETA = 20.0  # the least sharpness, doubled from 5, at which a twin changes about 1 % of the predictions or less, CIFAR-10 included
 CHAIN_SIGMA, CHAIN_DRAWS = 0.02, 100  # small enough for the second-order picture of theorem 6.1 on digits
 MATCHED = 0.9  # mean over images of the largest softmax value, at which networks are compared
 DRAWS = 10  # the paper's number of noisy views for an image's robustness
 SIGMA = {"digits": 0.4, "default": 7 / 255}  # where `normal` is near 70 %: elsewhere nearly all images tie at 10 of 10
-PART = 50  # images that share their probes: fixed, so that a record depends on nothing else
 
 
 def matched_temperature(logits: torch.Tensor, confidence: float = MATCHED) -> float:
@@ -60,8 +58,7 @@ def measure(run: Run, device: str = "cpu", images: int = 1000, sigma: float | No
     """The record of a run (see the module) on `images` test images of a fixed shuffle, `sigma` in pixel units of [0,1]."""
     started, config = time.perf_counter(), run.config
     splits, model = data.load(config.dataset, root, config.image_size), run.model.to(device)
-    chosen = torch.randperm(len(splits.test), generator=torch.Generator().manual_seed(0))[:images].sort().values
-    test = splits.test[chosen].to(device)  # shuffled first: a file may be ordered by class
+    test = sample(splits.test, images).to(device)
     sigma = SIGMA.get(config.dataset, SIGMA["default"]) if sigma is None else sigma
     x, y = data.to_unit(test.images), test.labels
     with torch.no_grad():
@@ -75,7 +72,7 @@ def measure(run: Run, device: str = "cpu", images: int = 1000, sigma: float | No
     measured = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     measured["margin"] = -negative_margin(logits, y)
     correct = evaluate.correctness(model, test.images, y, "gaussian", [sigma], DRAWS)[0].sum(0)
-    shown = {name: [float(f"{value:.4g}") for value in values.tolist()] for name, values in measured.items()}
+    shown = {name: digits(values) for name, values in measured.items()}
     return {
         "name": config.name, "config": dataclasses.asdict(config), "environment": environment(device),
         "data": {"fingerprint": splits.fingerprint, "provenance": splits.provenance, "test_images": len(y)},
@@ -92,16 +89,11 @@ def measure(run: Run, device: str = "cpu", images: int = 1000, sigma: float | No
 
 def _measure_part(model, images, labels, index: int, temperature: float, eta_sigma: float) -> dict[str, torch.Tensor]:
     """The numbers of one part of the images, whose probes and noise depend on its index alone."""
-
-    def squared(loss, method="finite_difference"):
-        return input_curvature(model, images, labels, method, PROBES, STEP, SPACE, torch.Generator().manual_seed(index), loss)
-
+    matched = curvatures(model, images, labels, index, tempered(temperature))
     noise = torch.Generator(images.device).manual_seed(index)
     return {
-        "kappa": squared(cross_entropy),
-        "frobenius": squared(cross_entropy, FROBENIUS),
-        "kappa_matched": squared(tempered(temperature)),
-        "frobenius_matched": squared(tempered(temperature), FROBENIUS),
+        **curvatures(model, images, labels, index),
+        **{f"{name}_matched": values for name, values in matched.items()},
         "slope": norms(gradient(model, images, labels, SPACE, negative_margin)).flatten(),
         "eta": theory.differences(model, images, labels, eta_sigma, PROBES, generator=noise).moved.mean(0),
     }

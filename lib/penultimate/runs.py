@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import math
 import platform
 import re
 import sys
@@ -16,24 +15,14 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import InputError, data, files, geometry, integrity
+from . import InputError, data, files, integrity, metrics
 from .configs import PRESETS, Config, grid
-from .evaluate import balanced, correctness, pack
-from .model import Classifier, build, penultimate_features
+from .model import Classifier, build
 from .train import OutOfTime, Trained, train, training_set
 
 __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]
 
 STORE = data.CACHE / "runs"
-
-# Standard deviations at which a run is measured, beside the one it trains at, and how often.
-LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}
-DRAWS = 5
-# Where two epochs of a run are compared, both are measured under the paper's other perturbations too.
-KINDS = {
-    "uniform": (8 / 255, 16 / 255), "occlusion": (0.125, 0.25), "low_resolution": (2.0, 3.0),
-    "occlusion+gaussian": ((0.125, 8 / 255), (0.25, 16 / 255)),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,10 +148,12 @@ def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadl
 def record(config: Config, splits: data.Splits, trained: Trained, device: str) -> dict:
     """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history."""
     started = time.perf_counter()
-    metrics = {"last": measure(trained.model, splits, config)}
+    afresh = lambda weights: _model(config, {name: tensor.cpu() for name, tensor in weights.items()}).to(device)  # noqa: E731
+    measured = {"last": metrics.measure(trained.model, splits, config)}
+    if metrics.at_length(config):
+        measured["last"]["curvature"] = metrics.curvature(afresh(trained.model.state_dict()), splits)
     if trained.best_epoch:
-        best = _model(config, {name: tensor.cpu() for name, tensor in trained.best.items()}).to(device)
-        metrics["best_on_test"] = {"epoch": trained.best_epoch, **measure(best, splits, config)}
+        measured["best_on_test"] = {"epoch": trained.best_epoch, **metrics.measure(afresh(trained.best), splits, config)}
     trained_on, names = training_set(config, splits), splits.classes
     sizes = {"train": len(trained_on), "validation": len(splits.validation), "test": len(splits.test)}
     history = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in trained.history]
@@ -179,32 +170,9 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
             "classes": dict(zip(names, torch.bincount(trained_on.labels, minlength=len(names)).tolist(), strict=True)),
         },
         "seconds": seconds,
-        "metrics": metrics,
+        "metrics": measured,
         "history": history,
     }
-
-
-@torch.inference_mode()
-def measure(model: Classifier, splits: data.Splits, config: Config) -> dict:
-    """Accuracy on test under Gaussian noise (levels x draws, with the correctness of each image), and the feature geometry; where the
-    epoch best on test is kept, accuracy under KINDS as well."""
-    test = splits.test.to(model.head.weight.device)
-    measured = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
-    levels = sorted({*measured, config.sigma})
-    correct = correctness(model, test.images, test.labels, "gaussian", levels, DRAWS)
-    gaussian = {"levels": [round(level, 6) for level in levels], "accuracy": correct.mean(2).round(6).tolist(), "correct": pack(correct)}
-    if data.is_own(config.dataset):
-        gaussian["balanced"] = balanced(correct, splits.test.labels).round(6).tolist()
-    if not test.exact.all():
-        gaussian["accuracy_exact"] = correct[:, :, test.exact.cpu().numpy()].mean(2).round(6).tolist()
-    others = {
-        kind: {"levels": levels, "accuracy": correctness(model, test.images, test.labels, kind, levels, DRAWS).mean(2).round(6).tolist()}
-        for kind, levels in (KINDS.items() if config.best_on_test else ())
-    }
-    features = penultimate_features(model, data.to_unit(test.images))
-    shape = geometry.describe(features, test.labels, model.head.weight, model.head.bias)
-    shape = {name: round(value, 5) if math.isfinite(value) else None for name, value in shape.items()}
-    return {"gaussian": gaussian, **others, "geometry": shape}
 
 
 def environment(device: str) -> dict:

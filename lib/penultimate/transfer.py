@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from . import calibration, checks, data, evaluate, files
+from .metrics import DRAWS
 from .model import predict
 from .noise import FIXED, apply, must_touch
 from .progress import each
 from .records import COMMITTED
-from .runs import DRAWS, Config, Run, environment
+from .runs import Config, Run, environment
 
 RECORDS = COMMITTED / "transfer"
 SEVERITIES = "severities.json"

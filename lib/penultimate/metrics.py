@@ -1,0 +1,105 @@
+"""What a run's record says of its network: accuracy under noise, with the correctness of each image, and the feature geometry; at full size
+also accuracy under other perturbations and the curvature of CURVED images.
+
+Cost at full size, in passes through the network: 51 of the test images for the noise, 32 for the other perturbations; for the curvature,
+21 gradients of each of CURVED images for `kappa` and 10 for `frobenius`, together fewer than one epoch of training has.
+"""
+
+import math
+
+import torch
+
+from . import data, geometry
+from .configs import Config
+from .curvature import input_curvature
+from .evaluate import balanced, correctness, pack
+from .logit_losses import Loss, cross_entropy
+from .model import Classifier, penultimate_features
+from .noise import FIXED
+from .splits import Split, Splits
+
+# Standard deviations at which a run is measured, beside the one it trains at, and how often.
+LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}
+DRAWS = 5
+# The presets of the published comparison are measured at more length; their trials, which no result rests on, with one draw.
+FULL_SIZE, FULL_DRAWS = ("paper", "tuned"), 10
+TRIAL_SEED = 100  # seeds from here on are those of trials: smoke runs, searches of learning rates
+KINDS = {
+    "uniform": (8 / 255, 16 / 255), "occlusion": (0.125, 0.25), "low_resolution": (2.0, 3.0),
+    "occlusion+gaussian": ((0.125, 8 / 255), (0.25, 16 / 255)),
+}  # fmt: skip
+CURVED = 1000  # test images of a fixed shuffle
+SPACE, STEP, PROBES = "normalised", 1e-2, 20  # the paper's
+FROBENIUS = "piecewise_linear"
+PART = 50  # images that share their probes: fixed, so that a number depends on nothing else
+
+
+def at_length(config: Config) -> bool:
+    """Whether a run is measured at length: one of full size that a result may rest on.
+
+    >>> at_length(Config(dataset="cifar10", preset="tuned")), at_length(Config(dataset="cifar10", preset="tuned", seed=TRIAL_SEED))
+    (True, False)
+    """
+    return config.preset in FULL_SIZE and config.seed < TRIAL_SEED
+
+
+def draws(config: Config) -> int:
+    """How often noise is drawn."""
+    return FULL_DRAWS if at_length(config) else 1 if config.preset in FULL_SIZE else DRAWS
+
+
+@torch.inference_mode()
+def measure(model: Classifier, splits: Splits, config: Config) -> dict:
+    """Accuracy on test under Gaussian noise (levels x draws), the correctness of each image, and the feature geometry; `at_length`,
+    accuracy under KINDS as well."""
+    test = splits.test.to(model.head.weight.device)
+    measured = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
+    levels = sorted({*measured, config.sigma})
+    correct = correctness(model, test.images, test.labels, "gaussian", levels, draws(config))
+    gaussian = {"levels": [round(level, 6) for level in levels], "accuracy": correct.mean(2).round(6).tolist(), "correct": pack(correct)}
+    if data.is_own(config.dataset):
+        gaussian["balanced"] = balanced(correct, splits.test.labels).round(6).tolist()
+    if not test.exact.all():
+        gaussian["accuracy_exact"] = correct[:, :, test.exact.cpu().numpy()].mean(2).round(6).tolist()
+    others = {}
+    for kind, levels in KINDS.items() if at_length(config) else ():
+        found = correctness(model, test.images, test.labels, kind, levels, 1 if kind in FIXED else DRAWS)
+        others[kind] = {"levels": levels, "accuracy": found.mean(2).round(6).tolist()}
+    features = penultimate_features(model, data.to_unit(test.images))
+    shape = geometry.describe(features, test.labels, model.head.weight, model.head.bias)
+    shape = {name: round(value, 5) if math.isfinite(value) else None for name, value in shape.items()}
+    return {"gaussian": gaussian, **others, "geometry": shape}
+
+
+def curvature(model: Classifier, splits: Splits) -> dict:
+    """`curvatures` of CURVED test images (`sample`), with 4 digits. The model must not be compiled: torch.func goes through it."""
+    test = sample(splits.test, CURVED).to(model.head.weight.device)
+    parts = zip(data.to_unit(test.images).split(PART), test.labels.split(PART), strict=True)
+    rows = [curvatures(model, images, labels, index) for index, (images, labels) in enumerate(parts)]
+    settings = {"images": len(test), "space": SPACE, "step": STEP, "probes": PROBES}
+    return settings | {name: digits(torch.cat([row[name] for row in rows])) for name in rows[0]}
+
+
+def curvatures(model, images: torch.Tensor, labels: torch.Tensor, index: int, loss: Loss = cross_entropy) -> dict[str, torch.Tensor]:
+    """kappa and frobenius (see `flatness`) of one part of the images, whose probes depend on its index alone."""
+
+    def squared(method: str) -> torch.Tensor:
+        return input_curvature(model, images, labels, method, PROBES, STEP, SPACE, torch.Generator().manual_seed(index), loss)
+
+    # On a GPU, convolutions round to 10 bits unless told not to: differences of gradients would be differences of rounding.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return {"kappa": squared("finite_difference"), "frobenius": squared(FROBENIUS)}
+
+
+def sample(test: Split, images: int) -> Split:
+    """So many test images of a fixed shuffle, in their own order: a file may be ordered by class."""
+    return test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:images].sort().values]
+
+
+def digits(values: torch.Tensor) -> list[float]:
+    """Numbers with 4 digits each, for a record.
+
+    >>> digits(torch.tensor([1.23456, 1.23456e-7]))
+    [1.235, 1.235e-07]
+    """
+    return [float(f"{value:.4g}") for value in values.tolist()]
