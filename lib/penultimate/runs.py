@@ -31,7 +31,7 @@ class Run:
 
     config: Config
     folder: Path
-    record: dict
+    record: dict = dataclasses.field(repr=False)
 
     @property
     def history(self) -> list[dict[str, float]]:
