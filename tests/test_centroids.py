@@ -112,3 +112,24 @@ def test_state_survives_a_round_trip(random_batch):
     two.load_state_dict(one.state_dict())
     for a, b in zip(one(second.q.float(), second.labels), two(second.q.float(), second.labels), strict=True):
         assert torch.equal(a, b)
+
+
+def test_an_absent_class_keeps_its_centroid_to_the_last_bit_whatever_the_features():
+    for stored, given in ((torch.float32, torch.bfloat16), (torch.float64, torch.float32)):
+        tracker = CentroidTracker(num_classes=2, dim=1).to(stored)
+        tracker(torch.tensor([[1 / 3]], dtype=stored), torch.tensor([0]))
+        before = tracker.centroids[0].clone()
+        tracker(torch.ones(1, 1, dtype=given), torch.tensor([1]))
+        assert torch.equal(tracker.centroids[0], before) and tracker.centroids.dtype == stored
+        assert tracker.centroids[1] == 1
+
+
+def test_a_look_under_inference_mode_moves_nothing_and_training_goes_on():
+    tracker = CentroidTracker(num_classes=1, dim=1)
+    labels, q = torch.tensor([0]), torch.ones(1, 1, requires_grad=True)
+    tracker(q, labels)
+    with torch.inference_mode():
+        tracker(torch.full((1, 1), 9.0), labels)
+    assert tracker.centroids == 1
+    tracker(q, labels).anchor.sum().backward()
+    assert q.grad == pytest.approx(1 - tracker.momentum)

@@ -165,10 +165,14 @@ def kinked(smooth):
 
 @pytest.mark.parametrize("loss", [cross_entropy, tempered(2.5), negative_log_odds])
 @pytest.mark.parametrize("space", curvature.SPACES)
-def test_through_the_logits_is_the_whole_hessian_of_a_relu_network(smooth, kinked, space, loss):
+def test_through_the_logits_is_the_whole_hessian_of_a_relu_network(smooth, kinked, space, loss, monkeypatch):
     _, x, y = smooth
     found = input_curvature(kinked, x, y, "piecewise_linear", space=space, loss=loss)
     torch.testing.assert_close(found, input_curvature(kinked, x, y, "exact", space=space, loss=loss), rtol=1e-9, atol=0)
+    whole = hessian(kinked, x, y, space, loss, "piecewise_linear")
+    torch.testing.assert_close(whole, hessian(kinked, x, y, space, loss), rtol=1e-9, atol=1e-12)
+    monkeypatch.setattr(curvature, "NUMBERS_AT_ONCE", 3 * x[0].numel() * len(x))  # rows of J in blocks of three, the last one short
+    torch.testing.assert_close(hessian(kinked, x, y, space, loss, "piecewise_linear"), whole)
     assert found.unique().numel() == 12
 
 
@@ -187,6 +191,18 @@ def test_through_the_logits_holds_where_a_wrong_class_is_nearly_sure(kinked, smo
 def test_through_the_logits_refuses_a_network_that_bends(smooth):
     with pytest.raises(InputError, match=r"the logits are not piecewise linear in the image .*take method='hvp'"):
         input_curvature(*smooth, "piecewise_linear")
+
+
+def test_one_image_at_which_the_logits_bend_is_enough_to_refuse():
+    class Softplus(nn.Module):
+        def forward(self, x):
+            return F.softplus(x.flatten(1))  # linear to the last bit above 20
+
+    x, y = torch.stack([torch.full((1, 1, 2), 30.0), torch.zeros(1, 1, 2)]), torch.tensor([0, 1])
+    assert input_curvature(Softplus().eval(), x[:1], y[:1], "piecewise_linear") >= 0
+    for ask in (input_curvature, hessian):
+        with pytest.raises(InputError, match="not piecewise linear"):
+            ask(Softplus().eval(), x, y, method="piecewise_linear")
 
 
 @pytest.mark.parametrize("method", METHODS)

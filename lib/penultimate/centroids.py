@@ -37,7 +37,8 @@ class CentroidTracker(nn.Module):
     tracking="partial" (the paper): momentum for the anchor, the plain batch mean with its full gradient for the margin,
     whose gradient momentum would scale by 1 - mu. "momentum": momentum for both. "naive": the batch mean for both.
     A class seen for the first time starts from its batch mean, with its full gradient; absent classes keep theirs.
-    In evaluation mode nothing moves and the stored centroid itself is the anchor (a class never seen: its batch mean).
+    In evaluation mode nothing moves and the stored centroid itself is the anchor (a class never seen: its batch mean); under
+    torch.inference_mode nothing moves either.
     The stored centroids stay in at least float32, whatever the model becomes: in half precision small steps would be rounded away.
 
     >>> tracker = CentroidTracker(num_classes=2, dim=1, momentum=0.9)
@@ -67,11 +68,11 @@ class CentroidTracker(nn.Module):
         mean, counts = class_means(features, labels, len(self.seen))
         if self.tracking == "naive":
             return Centroids(mean, mean, counts)
-        previous, seen = self.centroids.to(features.dtype), self.seen[:, None]
-        mu = self.momentum if self.training else 1.0
-        anchor = torch.where(seen, (1 - mu) * mean + mu * previous, mean)
-        if self.training:  # new tensors: a compiled backward pass would read what the old ones became, were they changed in place
+        seen, mu = self.seen[:, None], self.momentum if self.training else 1.0
+        anchor = torch.where(seen, (1 - mu) * mean + mu * self.centroids.to(mean.dtype), mean)
+        if self.training and (torch.compiler.is_compiling() or not torch.is_inference_mode_enabled()):
+            # New tensors: a compiled backward pass would read what the old ones became, were they changed in place.
             present = counts > 0
-            self.centroids = torch.where(present[:, None], anchor.detach(), previous).to(self.centroids.dtype)
+            self.centroids = torch.where(present[:, None], anchor.detach().to(self.centroids.dtype), self.centroids)
             self.seen = self.seen | present
         return Centroids(anchor, anchor if self.tracking == "momentum" else mean, counts)

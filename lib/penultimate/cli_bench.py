@@ -45,7 +45,7 @@ def bench(
         rows = module.measure()
         around = environment("cuda" if name == "gpu" else "cpu") | {"cores": os.cpu_count(), "load": load}
         found[name] = {"environment": around, "rows": [row._asdict() for row in rows]}
-        found[name] |= {further: getattr(module, further)() for further in ("shares", "bounds") if hasattr(module, further)}
+        found[name] |= {further: getattr(module, further)() for further in ("shares", "reasons") if hasattr(module, further)}
         files.write_json((records or data.CACHE / "bench") / f"{name}.json", found[name])
     if found:
         typer.echo(markdown(found))

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vjp, vmap
 
@@ -16,7 +17,9 @@ from . import InputError, at_least_one, one_of, positive
 from .logit_losses import Loss, cross_entropy
 
 METHODS = ("finite_difference", "hvp", "exact", "piecewise_linear")
+WHOLE = ("exact", "piecewise_linear")  # ways to the Hessian itself
 SPACES = ("normalised", "pixel")
+LOOKED_AT = 4  # images of a part at which logits are tried for being piecewise linear
 LARGEST_EXACT = 1024  # numbers in an image: beyond it the whole Hessian costs thousands of gradients an image
 NUMBERS_AT_ONCE = 2**18  # in the images of one forward pass
 
@@ -64,9 +67,9 @@ def input_curvature(
     positive("step", step)
     at_least_one("probes", probes)
     check(model, images, labels)
-    if method == "piecewise_linear":
-        _check_piecewise_linear(model, images[:1], labels[:1])
-        return torch.cat([_through_logits(model, x, y, loss, _scale(model, images, space)) for x, y in _parts(images, labels)])
+    if method == "piecewise_linear":  # ||J' L J||_F^2 = tr((L J J')^2)
+        seen = torch.cat([curved @ j @ j.mT for j, curved in _logit_parts(model, images, labels, space, loss)])
+        return (seen * seen.mT).sum((1, 2)).to(images)
     directions = _unit_vectors(images) if method == "exact" else draw_probes(images, probes, generator)
     difference = step if method == "finite_difference" else None
     squared = torch.cat([
@@ -77,9 +80,12 @@ def input_curvature(
 
 
 @_plainly
-def hessian(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
+def hessian(
+    model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy, method: str = "exact",
+) -> Tensor:  # fmt: skip
     """The whole input Hessian of each image, (N,D,D) with D = C*H*W: its products with all unit vectors.
 
+    method="piecewise_linear": J' L J instead, C gradients and not D products, for networks whose logits are (see `input_curvature`).
     Raises InputError as `input_curvature` does; for D > LARGEST_EXACT take input_curvature(method="hvp").
 
     >>> class Linear(nn.Module):
@@ -88,8 +94,11 @@ def hessian(model: nn.Module, images: Tensor, labels: Tensor, space: str = "norm
     tensor([[[1., 2.],
              [2., 4.]]])
     """
+    one_of("method", method, WHOLE)
     check(model, images, labels)
     basis = _unit_vectors(images)
+    if method == "piecewise_linear":
+        return torch.cat([j.mT @ curved @ j for j, curved in _logit_parts(model, images, labels, space, loss)]).to(images)
     operators = _operators(model, images, labels, space, loss)
     return torch.cat([torch.cat([h(v).flatten(2) for v in basis[:, None].split(together)]).transpose(0, 1) for h, together in operators])
 
@@ -128,31 +137,35 @@ def gradient(model: nn.Module, images: Tensor, labels: Tensor, space: str = "nor
     return torch.cat([scale * _gradient(model, y, loss)(x) for x, y in _parts(images, labels)])
 
 
-def _logit_parts(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """J = dz/dx (N,C,D) and L = d^2 l / dz^2 (N,C,C), float64: J' L J is H where no logit is curved itself.
+def _logit_parts(model: nn.Module, images: Tensor, labels: Tensor, space: str, loss: Loss):
+    """For each part of n images: S J with J = dz/dx (n,C,D), and L = d^2 l / dz^2 (n,C,C), float64; S as in `_operators`.
 
-    L is taken in float64: where a wrong class is nearly sure, p (1 - p) of it is lost in float32.
+    L is taken in float64: where a wrong class is nearly sure, p (1 - p) of it is lost in float32. The rows of J are those of one batch,
+    as far as it may be large. Raises InputError where the logits are not piecewise linear.
     """
-    logits, pull = vjp(model, images)
-    _, pull_slope = vjp(grad(lambda z: loss(z, labels).sum()), logits.double())
-    rows = lambda back, like: torch.stack([back(e.expand_as(like))[0].flatten(1) for e in torch.eye(like.shape[1]).to(like)], 1)  # noqa: E731
-    return rows(pull, logits).double(), rows(pull_slope, logits.double())
+    scale = _scale(model, images, space)
+    for x, y in _parts(images, labels):
+        unit = torch.eye(piecewise_linear(model, x[:: -(-len(x) // LOOKED_AT)])).to(images)
+        together = min(len(unit), _rows(x))
+        logits, pull = vjp(model, x.expand(together, *x.shape).flatten(0, 1))
+        blocks = F.pad(unit, (0, 0, 0, -len(unit) % together)).repeat_interleave(len(x), 0).split(len(logits))
+        j = torch.cat([scale * pull(e)[0] for e in blocks]).flatten(1).unflatten(0, (-1, len(x)))[: len(unit)].transpose(0, 1)
+        z = logits[: len(x)].double()
+        _, bend = vjp(grad(lambda z, y=y: loss(z, y).sum()), z)
+        yield j.double(), vmap(lambda e, z=z, bend=bend: bend(e.expand_as(z))[0], out_dims=1)(unit.double())
 
 
-def _through_logits(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, scale: Tensor) -> Tensor:
-    """||J' L J||_F^2 = tr((L J J')^2)."""
-    j, curved = _logit_parts(model, images, labels, loss)
-    j = (j.unflatten(2, images.shape[1:]) * scale).flatten(2)
-    seen = curved @ j @ j.transpose(1, 2)
-    return (seen * seen.transpose(1, 2)).sum((1, 2)).to(images)
-
-
-def _check_piecewise_linear(model: nn.Module, image: Tensor, label: Tensor) -> None:
-    """On one image: where the logits are piecewise linear, the Hessian of a combination of them is zero, to the last bit."""
-    mixed = lambda logits, labels: logits @ torch.linspace(1, 2, logits.shape[1]).to(logits)  # noqa: E731
-    (h, _), *_ = _operators(model, image, label, "pixel", mixed)
-    if h(draw_probes(image, 1)[None]).any():
-        raise InputError("the logits are not piecewise linear in the image (softplus, tanh?): take method='hvp'")
+def piecewise_linear(model: nn.Module, images: Tensor) -> int:
+    """How many logits there are; InputError unless the Hessian of a combination of them is zero, to the last bit."""
+    with torch.enable_grad():
+        x = images.detach().clone().requires_grad_()
+        logits = model(x)
+        mixed = logits @ torch.linspace(1, 2, logits.shape[1]).to(logits)
+        (slope,) = torch.autograd.grad(mixed.sum(), x, create_graph=True)
+        along = (slope * draw_probes(x, 1)).sum()
+        if along.requires_grad and torch.autograd.grad(along, x, materialize_grads=True)[0].any():
+            raise InputError("the logits are not piecewise linear in the image (softplus, tanh?): take method='hvp'")
+    return logits.shape[1]
 
 
 def draw_probes(images: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """Side-by-side measurements: what this library does and, written plainly, what one would do without it; python -m penultimate bench
 
-One module per subject, each with `measure() -> [Row]`. `bounds() -> {row: (what must be done in any case, milliseconds)}` says how far a
-row could go, `shares` where a step's time goes. `gpu` measures where there is a CUDA GPU, `slider` and `lab` in a browser.
+One module per subject, each with `measure() -> [Row]`. `reasons() -> {row: (what, in the row's unit)}` says what takes the time where a
+target may be missed, `shares` where a step's time goes. `gpu` measures where there is a CUDA GPU, `slider` and `lab` in a browser.
 """
 
 NAMES = ("loss", "step", "pipeline", "noise_sweep", "hessian", "startup", "gpu")

@@ -68,8 +68,8 @@ def committed() -> str:
 
 
 def markdown(found: dict[str, dict]) -> str:
-    """The table of records {name: {environment, rows}}, and under it, for those that have them, where the time goes (shares) and what a
-    row cannot go below (bounds)."""
+    """The table of records {name: {environment, rows}}, and under it, for those that have them, where a step's time goes (shares) and what
+    takes the time of a missed row (reasons)."""
     rows = [Row(**row) for record in found.values() for row in record["rows"]]
     cells = [
         (r.what, r.against, f"{number(r.ours)} {r.unit}", f"{number(r.theirs)} {r.unit}", reached(r), r.target, MET[r.kept]) for r in rows
@@ -79,11 +79,11 @@ def markdown(found: dict[str, dict]) -> str:
     loads = [e["load"] for e in around]
     places = {f"{e['device']}, {e['threads']} thread(s), {e['cores']} cores, torch {e['torch']}" for e in around}
     where = f"{'; '.join(sorted(places))}; load {min(loads)} to {max(loads)}"
-    told = [f"{pipes(table)}\n\n*Medians of alternating runs after a warm-up; {where}.*"]
+    told = [f"{pipes(table)}\n\n*Times are medians of alternating runs after a warm-up; {where}.*"]
     if parts := [part for record in found.values() for part in _shares(record)]:
-        told.append(f"*Where a step's time goes. {'; '.join(parts)}.*")
-    if parts := [part for record in found.values() for part in _bounds(record)]:
-        told.append(f"*What bounds the missed rows, measured beside them. {'; '.join(parts)}.*")
+        told.append(f"*Where a step's time goes, PyTorch's operations by its profiler. {'; '.join(parts)}.*")
+    if parts := [part for record in found.values() for part in _reasons(record)]:
+        told.append(f"*What takes the time in missed rows. {'; '.join(parts)}.*")
     return "\n\n".join(told)
 
 
@@ -96,11 +96,11 @@ def _shares(record: dict) -> list[str]:
     return [f"{named}: {parts(whole)}" for named, whole in record.get("shares", {}).items()]
 
 
-def _bounds(record: dict) -> list[str]:
-    """For each missed row that has one: what must be done in any case, how long that alone takes, and how fast that would be."""
+def _reasons(record: dict) -> list[str]:
+    """For each missed row that has one: what of it takes how long, measured alone."""
     missed = {row["what"]: row for row in record["rows"] if not row["kept"]}
-    known = [(missed[what], *bound) for what, bound in record.get("bounds", {}).items() if what in missed]
-    return [f"{row['what']}: {named} take {number(ms)} ms, {row['theirs'] / ms:.1f}x" for row, named, ms in known]
+    known = [(missed[what], *reason) for what, reason in record.get("reasons", {}).items() if what in missed]
+    return [f"{row['what']}: {named} {number(part)} {row['unit']}, all of it {number(row['ours'])}" for row, named, part in known]
 
 
 def reached(row: Row) -> str:

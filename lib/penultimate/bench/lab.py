@@ -123,7 +123,7 @@ class Widget:
                 window.drawn = new Promise(resolve => {
                     let pressed = null, begun = null
                     addEventListener('keydown', () => { pressed = performance.now() }, {capture: true, once: true})
-                    const before = () => { begun = performance.now() }
+                    const before = () => { begun = begun ?? performance.now() }
                     const after = () => requestAnimationFrame(() => {
                         plot.removeListener('plotly_beforeplot', before); plot.removeListener('plotly_afterplot', after)
                         resolve([performance.now() - pressed, performance.now() - begun])

@@ -18,7 +18,7 @@ from .loss import step as loss_step
 
 SHARE, FASTER, DIM = 0.03, 1.2, 128
 STEPS = {"narrow (width 8)": (8, 128, 4), "full (width 64)": (64, 64, 1)}  # width, images in a batch, batches in an epoch
-WHAT = "step of proposed, {} ResNet18, batch {}"
+WHAT, AGAINST = "step of proposed, {} ResNet18, batch {}", "eager PyTorch, two passes, loop"
 NAMED = {"convolutions": ("conv",), "batch norm": ("batch_norm", "batchnorm")}  # parts of the names of PyTorch's operations
 
 
@@ -69,9 +69,12 @@ def measure() -> list[Row]:
     for (named, (width, batch, batches)), rounds in zip(STEPS.items(), (9, 3), strict=True):
         ours, theirs = trainers(width, batch, batches)
         plain = functools.partial(plain_epoch, theirs, plain_optimizer(theirs.model, theirs.config), LoopLoss(), 0)
-        row = faster(WHAT.format(named, batch), "eager PyTorch, two passes, loop", FASTER, functools.partial(ours.epoch, 0), plain, rounds)
+        row = faster(WHAT.format(named, batch), AGAINST, FASTER, functools.partial(ours.epoch, 0), plain, rounds)
         rows.append(row._replace(ours=row.ours / batches, theirs=row.theirs / batches))
-    alone, step = loss_alone(STEPS[named][1]), rows[-1].ours
+        ours.model.to(memory_format=torch.channels_last)
+        row = faster(f"the same in channels-last, batch {batch}", AGAINST, FASTER, functools.partial(ours.epoch, 0), plain, rounds)
+        rows.append(row._replace(ours=row.ours / batches, theirs=row.theirs / batches))
+    alone, step = loss_alone(STEPS[named][1]), rows[-2].ours
     what, against, target = "the loss in it, forward and backward", "the whole step, full ResNet18", f"under {SHARE:.0%} of it"
     return [*rows, Row(what, against, "ms", alone, step, step / alone, target, alone < SHARE * step)]
 
@@ -79,20 +82,6 @@ def measure() -> list[Row]:
 def loss_alone(batch: int) -> float:
     """Milliseconds of the discriminative loss on random features, forward and backward."""
     return alone(loss_step(DiscriminativeLoss(10, DIM), 10, batch, DIM))
-
-
-def bounds(steps: dict[str, tuple[int, int, int]] = STEPS, rounds: int = 3) -> dict[str, tuple[str, float]]:
-    """The network's passes over both views of a batch, forward and backward, with the cross-entropy alone: as two passes, as there."""
-    found = {}
-    for named, (width, batch, _) in steps.items():
-        trainer, _ = trainers(width, batch, 1)
-        model, images = trainer.model.train(), data.to_unit(trainer.train.images)
-
-        def passes(model=model, images=images, labels=trainer.train.labels):
-            sum(F.cross_entropy(model(view), labels) for view in (images, images)).backward()
-
-        found[WHAT.format(named, batch)] = "the network's two passes, forward and backward,", alone(passes, rounds)
-    return found
 
 
 def shares(steps: dict[str, tuple[int, int, int]] = STEPS) -> dict[str, dict[str, float]]:
