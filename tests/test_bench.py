@@ -124,9 +124,9 @@ def test_the_faster_of_two_is_seen_and_a_missed_target_is_called_missed():
     missed = compare.faster("many", "few", 2, slow, quick, rounds=3)
     around = {"device": "CPU", "threads": 1, "cores": 2, "load": 0.1, "torch": "2"}
     table = compare.markdown({"x": {"environment": around, "rows": [row._asdict(), missed._asdict()]}})
-    assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table and "goes" not in table
+    assert table.count("kept") == 1 and table.count("missed") == 1 and "load 0.1" in table and "profiler" not in table
     shared = {"environment": around, "rows": [row._asdict()], "shares": {"narrow": {"convolutions": 0.625, "the rest": 0.375}}}
-    assert compare.markdown({"x": shared}).endswith("goes. narrow: convolutions 62.5%, the rest 37.5%.*")
+    assert compare.markdown({"x": shared}).endswith("profiler. narrow: convolutions 62.5%, the rest 37.5%.*")
     told = {"environment": around, "rows": [row._asdict(), missed._asdict()], "reasons": {"many": ("its first half", missed.ours / 2)}}
     assert compare.markdown({"x": told}).endswith(
         f"many: its first half {compare.number(missed.ours / 2)} ms, all of it {compare.number(missed.ours)}.*"
