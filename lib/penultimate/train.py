@@ -127,7 +127,7 @@ class Trainer:
             self.watched["test"] = splits.test.to(self.device)
         self.looked_at = splits.test.sample(KEPT_IMAGES).to(self.device)
         self.best, self.best_epoch = {}, None
-        if self.device.type == "cuda":  # on the CPU, channels-last is slower to no avail, and PyTorch 2.13 then corrupts memory at width 4
+        if self.device.type == "cuda":  # on the CPU, channels-last would be faster, but PyTorch 2.13 then corrupts memory at width 4
             self.model.to(memory_format=torch.channels_last)
             self.model.backbone.compile()
 
