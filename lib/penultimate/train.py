@@ -56,9 +56,8 @@ def usable(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): choose cpu, or install a build of PyTorch for it"
-        ) from error
+        told = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used here ({told}): choose cpu, or install a build of PyTorch for it") from error
     return found
 
 
@@ -106,8 +105,7 @@ class Trainer:
 
     def __init__(self, config, splits: Splits, device: str):
         self.config, self.device = config, usable(device)
-        if self.device.type == "cpu":
-            keep_freed()
+        keep_freed()
         train = training_set(config, splits)
         self.batches = len(train) // config.batch + (len(train) % config.batch > 1)  # BatchNorm cannot take a last batch of one image
         if not self.batches:
