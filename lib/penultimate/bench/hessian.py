@@ -2,20 +2,20 @@
 
 import functools
 import multiprocessing
-import queue
 import re
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import InputError, curvature
+from .. import curvature
 from ..curvature import gradient, hessian, input_curvature
 from ..model import build
 from .compare import Row, alone, faster
 
-IMAGES, PROBES, STEP, SECONDS = 64, 20, 1e-2, 300
+IMAGES, PROBES, STEP = 64, 20, 1e-2
 FASTER, LEANER, HESSIAN_FASTER = 2, 2, 20
 CURVATURE = f"eq. 21, {PROBES} probes, {IMAGES} images, width 8"
 HESSIAN, ANY_NETWORK = "the exact Hessian of a digit, through the logits", "the same by its 64 products, for any network"
@@ -46,7 +46,7 @@ def _batch(channels: int = 3, size: int = 32, count: int = IMAGES) -> tuple[Tens
     return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0)), torch.arange(count) % 10
 
 
-def _grown(plain: bool, answer) -> None:
+def _grown(plain: bool) -> float:
     """In a process of its own: by how many MiB its peak grows."""
     torch.set_num_threads(1)
     model, (images, labels) = network(), _batch()
@@ -54,7 +54,7 @@ def _grown(plain: bool, answer) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, which is that of the imports
     before = _peak_so_far()
     (plain_curvature if plain else input_curvature)(model, images, labels)
-    answer.put(_peak_so_far() - before)
+    return _peak_so_far() - before
 
 
 def _peak_so_far() -> float:
@@ -63,17 +63,8 @@ def _peak_so_far() -> float:
 
 
 def peak(plain: bool) -> float:
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=_grown, args=(plain, answer))
-    process.start()
-    try:
-        return answer.get(timeout=SECONDS)
-    except queue.Empty:
-        raise InputError("the memory at the peak could not be measured: it takes Linux and 2 GiB") from None
-    finally:
-        process.join(1)
-        process.kill()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_grown, plain).result()
 
 
 def measure() -> list[Row]:

@@ -74,9 +74,9 @@ def measure() -> list[Row]:
         ours.model.to(memory_format=torch.channels_last)
         row = faster(f"the same in channels-last, batch {batch}", AGAINST, FASTER, functools.partial(ours.epoch, 0), plain, rounds)
         rows.append(row._replace(ours=row.ours / batches, theirs=row.theirs / batches))
-    alone, step = loss_alone(STEPS[named][1]), rows[-2].ours
+    loss, step = loss_alone(STEPS[named][1]), rows[-2].ours
     what, against, target = "the loss in it, forward and backward", "the whole step, full ResNet18", f"under {SHARE:.0%} of it"
-    return [*rows, Row(what, against, "ms", alone, step, step / alone, target, alone < SHARE * step)]
+    return [*rows, Row(what, against, "ms", loss, step, step / loss, target, loss < SHARE * step)]
 
 
 def loss_alone(batch: int) -> float:
