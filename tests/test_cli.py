@@ -44,6 +44,14 @@ def test_train_then_reuse_then_sweep(command, cache, tmp_path):
     swept = command("sweep", *TINY, "--perturbation", "occlusion+gaussian", "--levels", "0,0.25+0.1", "--out", tmp_path / "o.csv")
     assert swept.returncode == 0 and "0.25+0.1" in swept.stdout, swept.stderr
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + 2 * 5
+    assert "draws" in one_line(command("sweep", *TINY, "--draws", "0"))
+    assert "no records of digits with preset digits" in one_line(command("report", "--records", tmp_path))  # these runs changed a field
+
+
+def one_line(done) -> str:
+    """What a command said that was refused: one line, no traceback, nothing done."""
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
 
 
 def test_several_processes_and_a_budget(command):
@@ -65,7 +73,7 @@ def test_ctrl_c_and_sigterm_stop_at_once_and_the_next_call_goes_on(command, cach
     while len(list(cache.glob(f"runs/*-s{seed}-*/checkpoint.safetensors"))) < jobs and time.time() < wanted:
         time.sleep(0.05)
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=240)
     code, line = STOPS[sent]
     assert process.returncode == code and errors.count("\n") <= 2 and errors.strip().startswith(line), errors
     kept = list(cache.glob(f"runs/*-s{seed}-*/checkpoint.safetensors"))

@@ -218,8 +218,14 @@ def test_a_difference_is_paired_by_image():
     assert mean == pytest.approx(correct.mean() - baseline.mean()) and 0 < low < mean < high < 0.02
 
 
-def test_image_interval_of_a_certainty():
-    assert image_interval(np.ones((3, 10), bool)) == (1.0, 1.0, 1.0)
+@pytest.mark.parametrize("images", [1, 10, 84, 1000])
+def test_images_without_an_error_do_not_make_a_certainty(images):
+    """The rule of three: none of n images speaks against, so up to 3/n may. So too for a difference of methods that agree."""
+    right = np.ones((3, images), bool)
+    mean, low, high = image_interval(right)
+    assert (mean, high) == (1, 1) and 0.05 ** (1 / images) - 1 / images < low <= 1 - 2 / (images + 2)
+    mean, low, high = image_interval(right, right)
+    assert mean == 0 and low == -high and 2 / (images + 2) <= high <= 4 / (images + 2) + (images == 1)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_sigterm_ends_the_notebooks_that_run(tmp_path):
     wait_until(lambda: len(begun()) == 2, 120)
     kernels = [int(path.read_text()) for path in begun()]
     study.send_signal(signal.SIGTERM)
-    _, said = study.communicate(timeout=30)
+    _, said = study.communicate(timeout=240)
     assert study.returncode == 128 + signal.SIGTERM and said.startswith("terminated: finished runs and epochs are kept"), said
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in kernels), 30)
     assert len(begun()) == 2

@@ -94,6 +94,7 @@ def test_what_is_settled_holds_for_later_runs_and_their_tables(two_classes, stor
     assert suggest.said(settled).startswith(
         "noise trained with: 0.1 (25.5/255), the smallest tried that costs `normal` 5 points (validation split: 10.0"
     )
+    assert "until given otherwise: " in suggest.said(settled) and "flip = False" in suggest.said(settled)
     config = Config(dataset=two_classes, method="normal")
     assert (config.sigma, config.flip, config.image_size, config.epochs) == (0.1, False, 8, 1)
     assert config.lr == 0.01 and Config(dataset=two_classes, lr=0.5).lr == 0.5  # what is given wins

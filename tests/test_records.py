@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from penultimate import InputError, data, evaluate, records, report
@@ -44,6 +45,23 @@ def test_with_one_seed_the_interval_is_over_images():
     reduced = records.differences(one).set_index(["method", "level"]).loc[("proposed", 0.3)]
     both = [one[(one.method == m) & (one.level == 0.3)].correct.iloc[0] for m in ("proposed", "normal")]
     assert (reduced["mean"], reduced.low, reduced.high) == pytest.approx(evaluate.image_interval(*both))
+
+
+def test_seeds_that_agree_to_the_image_do_not_make_a_certainty():
+    """Then the interval is over images, each a cluster of all seeds and draws: with 450 of them within a point, but not within nothing."""
+    same = pd.concat(
+        [DIGITS[(DIGITS.method == "normal") & (DIGITS.seed == 0)].assign(method=m, seed=s) for m in ("normal", "both") for s in (0, 1)]
+    )
+    found = records.differences(same)
+    assert (found["mean"] == 0).all() and (found.n == 2).all() and (found.low < -0.002).all() and (found.high < 0.01).all()
+    seed = same[(same.method == "both") & (same.seed == 0)].set_index("level").correct
+    level = records.summary(same).set_index(["method", "level"]).loc[("both", 0.3)]
+    assert (level.low, level.high) == pytest.approx(evaluate.image_interval(seed[0.3])[1:])
+
+
+def test_records_that_are_not_there_are_said_to_be_missing(tmp_path):
+    with pytest.raises(InputError, match="no records of digits with preset digits"):
+        records.headline(tmp_path)
 
 
 def test_readme_shows_the_committed_numbers():

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import InputError, data
+from . import InputError, at_least_one, data
 from .options import (
     Address,
     Backend,
@@ -48,11 +48,13 @@ def train(
     """
     from . import films, own
     from .jobs import train_all
-    from .records import collect
+    from .records import collect, level_name
 
     if skip_bad and data.is_own(dataset):
         own.settle(dataset, data.CACHE, skip_bad=True)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
+    if data.is_own(dataset) and not (fields.get("sigma") or data.settings(dataset).get("fields", {}).get("sigma")):
+        typer.echo(f"noise trained with: {level_name(configs[0].sigma)}, the default; `study` finds the level that this data calls for")
     runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     if records:
         collect([run.record for run in runs], records)
@@ -85,6 +87,7 @@ def sweep(
     from .records import cell
     from .train import usable
 
+    at_least_one("draws", draws)
     amounts, tables = numbers_of("levels", levels), []
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
     test = data.load(dataset, data_root, fields.get("image_size")).test.to(usable(device))

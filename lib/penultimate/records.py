@@ -75,13 +75,15 @@ def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
 
 
 def headline(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
-    """`table` of the preset's own runs (nothing changed), last epoch."""
+    """`table` of the preset's own runs (nothing changed), last epoch. Raises InputError where there are none."""
     rows = table(read(folder, dataset, preset))
+    if not len(rows):
+        raise InputError(f"no records of {dataset} with preset {preset}, unchanged, in {folder or COMMITTED}: see penultimate train --help")
     return rows[rows.checkpoint == "last"].reset_index(drop=True)
 
 
 def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
-    """Per method and level: mean accuracy, 95 % interval, n seeds. With one seed the interval is over images.
+    """Per method and level: mean accuracy, 95 % interval, n seeds; the interval is `_interval`'s.
 
     column="balanced": the balanced accuracy; with one seed it has no interval (nan).
     """
@@ -89,24 +91,29 @@ def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
     def over_runs(own: pd.DataFrame):
         if column != "accuracy":
             return *seed_interval(own[column]), len(own)
-        return *(seed_interval(own.accuracy) if len(own) > 1 else image_interval(own.correct.iloc[0])), len(own)
+        return *_interval(own.accuracy, own.correct), len(own)
 
     return _reduce(rows, over_runs)
 
 
 def differences(rows: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
-    """Per method and level: mean accuracy minus the baseline's, paired by seed (by image where there is one seed), 95 % interval."""
+    """Per method and level: mean accuracy minus the baseline's, paired by seed and by image, and `_interval`'s 95 % interval."""
     base = rows[rows.method == baseline].set_index(["level", "seed"])
 
     def paired(own: pd.DataFrame):
         both = own.set_index(["level", "seed"]).join(base.add_suffix("_base"), how="inner")
         if not len(both):
             raise InputError(f"no seed of {own.method.iloc[0]} has a run of {baseline} to be paired with")
-        if len(both) > 1:
-            return *seed_interval(both.accuracy - both.accuracy_base), len(both)
-        return *image_interval(both.correct.iloc[0], both.correct_base.iloc[0]), 1
+        return *_interval(both.accuracy - both.accuracy_base, both.correct, both.correct_base), len(both)
 
     return _reduce(rows[rows.method != baseline], paired)
+
+
+def _interval(values: pd.Series, correct: pd.Series, baseline: pd.Series | None = None) -> tuple[float, float, float]:
+    """Over seeds; over images where there is one seed, and where the seeds do not differ at all (few images, on which all agree)."""
+    if np.ptp(values) > 1e-9:
+        return seed_interval(values)
+    return image_interval(np.concatenate([*correct]), None if baseline is None else np.concatenate([*baseline]))
 
 
 def _reduce(rows: pd.DataFrame, interval) -> pd.DataFrame:

@@ -71,11 +71,17 @@ def settle(dataset: str, preset: str | None = None, device: str = "cpu", store=N
 
 
 def said(settled: dict) -> str:
-    """The suggestion in a line, from `settle`.
+    """The suggestion in a line, from `settle`, and in a second what else holds for this data from now on.
 
-    >>> said({"fields": {"sigma": 0.1}, "suggested": None})
-    'noise trained with: 0.1 (25.5/255), as given'
+    >>> print(said({"given": {"sigma": 0.1, "flip": False}, "fields": {"sigma": 0.1, "flip": False}, "suggested": None}))
+    noise trained with: 0.1 (25.5/255), as given
+    also settled for this data, now or before, until given otherwise: flip = False
     """
+    others = ", ".join(f"{name} = {value}" for name, value in settled["given"].items() if name != "sigma")
+    return _noise_said(settled) + f"\nalso settled for this data, now or before, until given otherwise: {others}" * bool(others)
+
+
+def _noise_said(settled: dict) -> str:
     level, found = level_name(settled["fields"]["sigma"]), settled["suggested"]
     if not found:
         return f"noise trained with: {level}, as given"
