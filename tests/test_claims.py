@@ -35,8 +35,8 @@ def test_a_claim_has_one_verdict_and_it_follows_from_its_lines(table):
     for _, own in table.groupby("claim"):
         lines = set(own.holds) - {""}
         expected = (
-            "not tested" if not lines else "holds" if lines == {"holds"} else "holds partly" if "holds" in lines
-            else "does not hold here" if "does not hold" in lines else "undecided"
+            "not tested" if not lines else "holds" if lines == {"holds"} else "mixed" if {"holds", "does not hold"} <= lines
+            else "holds partly" if "holds" in lines else "does not hold here" if "does not hold" in lines else "undecided"
         )  # fmt: skip
         assert set(own.verdict) == {expected}
 
@@ -64,13 +64,14 @@ def test_the_rule_of_radii_chooses_on_validation_and_compares_on_test(monkeypatc
 
 
 def test_a_low_rate_flatters_by_the_difference_of_two_gains(monkeypatch):
-    noisy = {"proposed": 0.93, "normal": 0.86, "proposed, low rate": 0.80, "normal, low rate": 0.60}
+    noisy = {"proposed": 0.93, "normal": 0.86, "both": 0.92, "proposed, low rate": 0.80, "normal, low rate": 0.60, "both, low rate": 0.75}
     rows = pd.DataFrame(
         [(arm, seed, value + 0.01 * seed * ("low" in arm) * ("prop" in arm)) for arm, value in noisy.items() for seed in (0, 1)]
     )
     monkeypatch.setattr(evidence, "_experiment", lambda *which: rows.set_axis(["arm", "seed", "noisy"], axis=1))
-    (one,) = evidence.low_rate()
-    assert one.mean == pytest.approx(0.2 - 0.07 + 0.005) and one.n == 2
+    over_normal, over_both = evidence.low_rate()
+    assert over_normal.mean == pytest.approx(0.2 - 0.07 + 0.005) and over_normal.n == 2
+    assert over_both.mean == pytest.approx(0.05 - 0.01 + 0.005) and "over both" in over_both.what
 
 
 def test_what_the_records_lack_is_no_evidence(monkeypatch):

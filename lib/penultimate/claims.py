@@ -1,9 +1,10 @@
 """The claims of the paper, of its summary and of this study, each with the rule that judges it, fixed before the results it judges.
 
 A claim rests on evidence: differences that it says lie above a bound, each with its 95 % interval. By `verdict` each evidence holds, does
-not hold, or is undecided. The claim *holds* where all of its evidence holds, *holds partly* where some does, *does not hold here* where
-none does and some clearly does not, is *undecided* where no interval decides, and *not tested* where there is no record,
-or one of a single seed.
+not hold, or is undecided. The claim *holds* where all of its evidence holds, *holds partly* where some does and the rest is undecided, is
+*mixed* where some holds and some clearly does not, *does not hold here* where none does and some clearly does not, is *undecided* where
+no interval decides, and *not tested* where there is no record, or one of a single seed. (*Mixed* was told apart from *holds partly* after
+the results were in; it makes no verdict kinder.)
 """
 
 from collections.abc import Callable, Iterator
@@ -28,15 +29,17 @@ def judge(evidence: list[Evidence]) -> str:
     """The verdict on a claim.
 
     >>> up, down, unclear = Evidence("", 1, 0.5, 2, 5), Evidence("", -1, -2, -0.5, 5), Evidence("", 0, -1, 1, 5)
-    >>> judge([up, up]), judge([up, unclear]), judge([down, unclear]), judge([unclear]), judge([])
-    ('holds', 'holds partly', 'does not hold here', 'undecided', 'not tested')
+    >>> judge([up, up]), judge([up, unclear]), judge([up, down]), judge([down, unclear]), judge([unclear]), judge([])
+    ('holds', 'holds partly', 'mixed', 'does not hold here', 'undecided', 'not tested')
     """
     found = {verdict(one.low, one.high, one.bound) for one in evidence}
     if not found:
         return "not tested"
     if found == {"holds"}:
         return "holds"
-    return "holds partly" if "holds" in found else "does not hold here" if "does not hold" in found else "undecided"
+    if "does not hold" in found:
+        return "mixed" if "holds" in found else "does not hold here"
+    return "holds partly" if "holds" in found else "undecided"
 
 
 P, A, T, C, D = partial, "05_ablation", "06_transfer", "07_curvature", "12_adversary"
@@ -129,7 +132,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        "It tells more of an image's resistance than the distance to the boundary does", "study", D,
+        "It says something of an image's resistance that the distance to the boundary does not", "study", D,
         P(explained, "buys", (f"given distance, eq. 21 with {SURVIVED}",), ("normal", "proposed"), "", -1),
     ),
     Claim("Resists adversaries better than normal training", "study", D, P(explained, "resists", None, ("proposed − normal",), "points")),

@@ -7,10 +7,11 @@ resists    A method resists better than a rival where the 95 % interval over see
            the rival's, lies above 0; is certified better, where that of the smoothed classifiers' certified accuracy at radius sigma does,
            at the smallest smoothing noise that is no less than the noise trained with.
 buys       Lower curvature goes with resistance image by image where the interval of Spearman's rho between an image's curvature and the
-           number of L2 budgets that it survives lies below 0; it tells more than the boundary's distance, or the logit margin, does where
-           the partial rho given m / ‖∇m‖, or given m, lies below 0; it goes with certified radii where rho with them does (where 50 images
-           or more were certified: on fewer, most radii are 0 or the largest). Between methods it buys accuracy where, within a seed, rho
-           over the methods between decades of flatness and gain in the middle L2 budget lies above 0. Intervals are over seeds.
+           number of L2 budgets that it survives lies below 0; it says something that the boundary's distance, or the logit margin, does
+           not, where the partial rho given m / ‖∇m‖, or given m, lies below 0; it goes with certified radii where rho with them does
+           (where 50 images or more were certified: on fewer, most radii are 0 or the largest). Between methods it buys accuracy where,
+           within a seed, rho over the methods between decades of flatness and gain in the middle L2 budget lies above 0. Intervals are
+           over seeds, all on the same images: they do not say what other images would give.
 """
 
 from pathlib import Path
