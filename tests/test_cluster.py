@@ -87,7 +87,7 @@ class Ray:
     name = "ray"
 
     def __init__(self, folder):
-        cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs pip install 'penultimate[cluster]'")
+        cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs pip install -e '.[cluster]'")
         patient = {"RAY_agent_register_timeout_ms": "120000", "RAY_worker_register_timeout_seconds": "120"}  # on a machine under load
         os.environ.update(environment() | patient)  # the nodes' processes inherit it
         node = dict(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False, include_log_monitor=False, no_monitor=True)
@@ -119,7 +119,7 @@ class Dask:
     name = "dask"
 
     def __init__(self, folder):
-        pytest.importorskip("distributed", reason="needs pip install 'penultimate[cluster]'")
+        pytest.importorskip("distributed", reason="needs pip install -e '.[cluster]'")
         self.folder, self.address = folder, str(folder / "scheduler.json")
         self.processes = [self.start("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard")]
         wait_for(lambda: os.path.exists(self.address))
@@ -215,7 +215,7 @@ def test_a_cluster_that_goes_away_is_one_line_and_the_next_call_goes_on(cluster,
     ],
 )
 def test_a_cluster_that_is_not_there_is_one_line(configs, store, monkeypatch, backend, address, said):
-    pytest.importorskip({"dask": "distributed"}.get(backend, "joblib"), reason="needs pip install 'penultimate[cluster]'")
+    pytest.importorskip({"dask": "distributed"}.get(backend, "joblib"), reason="needs pip install -e '.[cluster]'")
     monkeypatch.setattr(engines, "SECONDS_TO_REACH", 1)
     with pytest.raises(InputError, match=said) as no:
         train_all(configs, store=store, backend=backend, address=address)
@@ -230,7 +230,7 @@ def test_a_cluster_engine_that_is_not_installed_is_named(configs, store, monkeyp
 
 
 def test_a_dask_worker_of_several_threads_is_refused(configs, store):
-    distributed = pytest.importorskip("distributed", reason="needs pip install 'penultimate[cluster]'")
+    distributed = pytest.importorskip("distributed", reason="needs pip install -e '.[cluster]'")
     said = "has 2 threads: start it with --nthreads 1, and with more --nworkers"
     two = distributed.LocalCluster(2, threads_per_worker=2, processes=False, dashboard_address=None)
     with two, pytest.raises(InputError, match=said):
@@ -239,7 +239,7 @@ def test_a_dask_worker_of_several_threads_is_refused(configs, store):
 
 def test_a_single_dask_worker_is_refused(configs, store, monkeypatch):
     """joblib would compute here instead, without a word."""
-    distributed = pytest.importorskip("distributed", reason="needs pip install 'penultimate[cluster]'")
+    distributed = pytest.importorskip("distributed", reason="needs pip install -e '.[cluster]'")
     monkeypatch.setattr(engines, "SECONDS_TO_REACH", 1)
     one = distributed.LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None)
     with one, pytest.raises(InputError, match="has 1 worker.*: start two or more, or leave out --backend"):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from . import records
-from .evidence import STRONGEST, Evidence, arm, beats, chain, crossing, explained, full_size, low_rate, selection, shape
+from .evidence import STRONGEST, Evidence, arm, beats, chain, crossing, explained, full_size, low_rate, own_rates, selection, shape
 from .records import CLEAN_TOLERANCE, verdict
 
 
@@ -157,6 +157,7 @@ CLAIMS = [
     ),
     Claim("The gain survives normal training at matched compute", "study", A, P(arm, "switches", "proposed", "normal, twice the epochs")),
     Claim("A shared, low learning rate flatters the method", "study", A, low_rate),
+    Claim("It beats its rivals at a learning rate of its own for each, 0.01 to 0.2", "study", A, own_rates),
     Claim("Choosing the epoch on the test set flatters a method", "study", A, selection),
     Claim(
         "Independent crops of the two views cost robustness", "study", A,

@@ -7,7 +7,7 @@ import typer
 
 from .options import Address, Backend, Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, located, seconds_of, seeds_of
 
-NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, decisive, joined by commas"
+NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, rates, decisive, joined by commas"
 
 
 @app.command()

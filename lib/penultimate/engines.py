@@ -90,7 +90,7 @@ def cluster(name: str, address: str | None, jobs: int, device: str) -> Iterator[
         with connected as engine:
             yield engine
     except ImportError as error:
-        raise InputError(f"{name} is not installed ({error}): pip install 'penultimate[cluster]' on every machine") from error
+        raise InputError(f"{name} is not installed ({error}): pip install -e '.[cluster]' on every machine") from error
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def run(out: Path, given: dict) -> None:
     sources = sorted((HOME / "notebooks").glob("[0-9]*.ipynb"))
     if missing := [name for name in ("timm", "pytorch_lightning") if not find_spec(name)]:
         sources = [source for source in sources if source.stem[:2] != "11"]
-        print(f"11_your_training_loop is left out: {' and '.join(missing)} not installed (pip install 'penultimate[backbones]')")
+        print(f"11_your_training_loop is left out: {' and '.join(missing)} not installed (pip install -e '.[backbones]')")
     if is_own(given.get("dataset", "digits")):
         sources = [source for source in sources if source.stem[:2] in ON_OWN_DATA]
         if len(load(given["dataset"]).classes) < 3:

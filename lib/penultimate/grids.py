@@ -40,6 +40,7 @@ SWITCHES = {
     "normal, twice the epochs": dict(method="normal", epochs=48),  # matched compute: two views cost double
 }
 BASELINES = {method: dict(method=method) for method in ("normal", "noisy", "both", "stability", "discriminative", "proposed")}
+RATES = {f"{method}, {lr:g}": dict(method=method, lr=lr) for method in BASELINES for lr in (0.01, 0.02, 0.05, 0.1, 0.2)}
 # Which arm a switch is compared with.
 AGAINST = {
     **{name: name.split(",")[0] for name in SWITCHES if ", bn " in name or name.endswith("low rate")},
@@ -55,6 +56,7 @@ EXPERIMENTS = {
     "switches": SWITCHES | BASELINES,
     "deltas": DELTAS,
     "fronts": FRONT | BASELINES,
+    "rates": RATES,
     "decisive": DECISIVE,
 }
 DEFAULT = tuple(name for name in EXPERIMENTS if name != "decisive")

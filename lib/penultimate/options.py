@@ -15,7 +15,7 @@ from .methods import METHODS
 from .noise import NOISES
 from .runs import PRESETS, Config
 
-HELP = "The command line: train, sweep, study, report. Every field of Config is an option of train, sweep and others."
+HELP = "Train, measure, compare and show. Every field of Config is an option of train, sweep, study, curvature and adversary."
 MOST_SEEDS = 10_000
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
