@@ -74,9 +74,24 @@ def test_a_low_rate_flatters_by_the_difference_of_two_gains(monkeypatch):
     assert over_both.mean == pytest.approx(0.05 - 0.01 + 0.005) and "over both" in over_both.what
 
 
+def test_each_method_is_compared_at_the_rate_that_its_validation_chose(monkeypatch):
+    """Not at the one that is best on test; of two that validate alike under noise, the better on clean images."""
+    arms = {
+        "proposed, 0.1": (0.9, 0.9, 0.95), "proposed, 0.2": (0.8, 1.0, 0.99),
+        "normal, 0.1": (0.7, 0.8, 0.99), "normal, 0.2": (0.7, 0.9, 0.85),
+        "noisy, 0.1": (0.9, 0.9, 0.93), "both, 0.1": (0.9, 0.9, 0.94), "stability, 0.1": (0.9, 0.9, 0.96),
+    }  # fmt: skip
+    columns = ["method", "arm", "seed", "validation_noisy", "validation", "noisy"]
+    rows = [(arm.split(",")[0], arm, seed, *values[:2], values[2] + 0.001 * seed) for arm, values in arms.items() for seed in (0, 1)]
+    monkeypatch.setattr(evidence, "_experiment", lambda *which: pd.DataFrame(rows, columns=columns))
+    found = {one.what.split(": ")[1]: one.mean for one in evidence.own_rates()}
+    wanted = {"normal, 0.2": 0.1, "noisy, 0.1": 0.02, "both, 0.1": 0.01, "stability, 0.1": -0.01}
+    assert found == pytest.approx({f"proposed, 0.1 − {rival}": apart for rival, apart in wanted.items()})
+
+
 def test_what_the_records_lack_is_no_evidence(monkeypatch):
     monkeypatch.setattr(evidence, "_experiment", lambda *which: None)
-    makers = [getattr(evidence, name) for name in ("crossing", "low_rate", "selection")]
+    makers = [getattr(evidence, name) for name in ("crossing", "low_rate", "own_rates", "selection")]
     makers.append(lambda: evidence.arm("ablation", "proposed", "margin"))
     assert [list(make()) for make in makers] == [[]] * len(makers)
 

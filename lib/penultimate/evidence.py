@@ -100,13 +100,11 @@ def low_rate() -> Iterator[Evidence]:
 
 
 def own_rates() -> Iterator[Evidence]:
-    """`proposed` minus its rivals, each at the learning rate, from a grid wider than the preset's, at which it is best on the validation
-    split (mean over seeds, noisy, then clean)."""
+    """`proposed` minus its rivals, each at the learning rate, of a grid wider than the preset's, that `experiments.chosen` chooses."""
     rows = _experiment("rates", "digits", "digits")
     if rows is None:
         return
-    means = rows.groupby(["method", "arm"])[["validation_noisy", "validation"]].mean()
-    best = {method: max(own.index, key=lambda key: tuple(own.loc[key]))[1] for method, own in means.groupby("method")}
+    best = experiments.chosen(rows)
     for rival in ("normal", "noisy", "both", "stability"):
         what = f"digits, training noise: {best['proposed']} − {best[rival]}"
         yield Evidence(what, *experiments.difference(rows, best["proposed"], best[rival]))

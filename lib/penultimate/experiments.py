@@ -117,6 +117,17 @@ def difference(rows: pd.DataFrame, arm: str, against: str, column: str = "noisy"
     return *seed_interval(apart), len(apart)
 
 
+def chosen(rows: pd.DataFrame) -> dict[str, str]:
+    """Method -> its arm that is best on the validation split, by noisy, then by clean accuracy (means over seeds).
+
+    >>> accuracies = {"validation_noisy": [0.8, 0.8, 0.7, 0.9], "validation": [0.9, 0.9, 1.0, 1.0]}
+    >>> chosen(pd.DataFrame({"method": "m", "arm": list("aabb")} | accuracies))
+    {'m': 'b'}
+    """
+    means = rows.groupby(["method", "arm"], sort=False)[["validation_noisy", "validation"]].mean().round(9).reset_index("arm")
+    return {method: max(own.to_numpy(), key=lambda one: (one[1], one[2]))[0] for method, own in means.groupby("method", sort=False)}
+
+
 def effects(rows: pd.DataFrame, pairs: dict[str, str], columns=("clean", "noisy")) -> pd.DataFrame:
     """Differences of accuracy, in points, of each arm to its partner: panel (the column), row (the arm), mean, low, high, n."""
     found = [(column, arm, *difference(rows, arm, against, column)) for column in columns for arm, against in pairs.items()]
