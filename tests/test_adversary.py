@@ -47,11 +47,12 @@ def test_clean_bits_are_the_models_and_attacks_only_take_away(run, record, digit
 
 
 def made(seed, method, share, radius=0.35, autoattack=None, **changed):
-    """A record of 20 made-up images: `share` of them survive every budget; all are certified within `radius`."""
+    """A record of 20 made-up images: `share` of them survive all budgets but the largest, none that; all are certified within `radius`."""
     kept = np.arange(20) < round(20 * share)
+    attacked = pack(np.stack([kept, kept, np.zeros(20, bool)]))
     settings = dict(
-        steps=20, budgets={"linf": [0.05, 0.1], "l2": [0.25, 0.5]}, middle={"linf": 0.1, "l2": 0.5}, large=0.5, autoattack_images=10,
-        checked_images=20, certified_images=5, n0=100, n=1000, alpha=0.001,
+        steps=20, budgets={"linf": [0.05, 0.1, 0.15], "l2": [0.25, 0.5, 0.75]}, middle={"linf": 0.1, "l2": 0.5}, large=0.5,
+        autoattack_images=10, checked_images=20, certified_images=5, n0=100, n=1000, alpha=0.001,
     )  # fmt: skip
     if autoattack is None:
         settings["autoattack_images"] = 0
@@ -62,7 +63,7 @@ def made(seed, method, share, radius=0.35, autoattack=None, **changed):
         "config": dict(dataset="digits", preset="digits", method=method, seed=seed, sigma=0.3, noise="gaussian"),
         "environment": dict(device="CPU (made up)", torch="2", threads=1),
         "data": dict(fingerprint="", provenance="made up", test_images=20, test_total=450),
-        "settings": settings, "clean": pack(np.ones(20, bool)), "apgd": {n: pack(np.stack([kept, kept])) for n in ("linf", "l2")},
+        "settings": settings, "clean": pack(np.ones(20, bool)), "apgd": {"linf": attacked, "l2": attacked},
         "autoattack": {} if autoattack is None else {n: pack(np.arange(10) < autoattack) for n in ("linf", "l2")},
         "checks": checked | changed, "certified": {"0.15": certificate, "0.3": certificate}, "seconds": 1.0,
     }  # fmt: skip
@@ -81,7 +82,7 @@ def folder(tmp_path):
 def test_accuracies_and_differences_by_hand(folder):
     rows = resistance.read(folder)
     table = resistance.accuracies(rows, "linf")
-    assert sorted(table.level.unique()) == [0, 0.05, 0.1] and (table[table.level == 0].accuracy == 1).all()
+    assert sorted(table.level.unique()) == [0, 0.05, 0.1, 0.15] and (table[table.level == 0].accuracy == 1).all()
     mean, low, high, n = resistance.against(table, "proposed", "normal", 0.1)
     expected = evaluate.seed_interval([0.4, 0.3, 0.4])
     assert (mean, low, high, n) == (*map(pytest.approx, expected), 3)
@@ -89,13 +90,16 @@ def test_accuracies_and_differences_by_hand(folder):
     assert certified.groupby(["method", "level"]).accuracy.mean().loc["normal"].tolist() == [1, 0]
     assert resistance.smoothed_at(rows) == 0.3 and resistance.abstentions(rows, 0.3)["both"] == 0
     shown = accounts_adversary.table(rows)
-    assert shown.loc["normal", "certified at radius 0.3"].startswith("0.0 [") and shown.loc["both", "L∞ 0.1"] == "80.0 [80.0, 80.0]"
+    assert shown.loc["normal", "certified at radius 0.3"].startswith("0.0 [") and shown.loc["normal", "L∞ 0.1"] == "45.0 [32.6, 57.4]"
+    assert shown.loc["both", "L∞ 0.1"].startswith("80.0 [") and shown.loc["both", "L∞ 0.15"].startswith("0.0 [")
 
 
 def test_claims_follow_from_the_records(folder):
     found = resistance.claims(folder).set_index(["claim", "against", "measure"])
     better = found.loc["resists", "proposed − normal", "within L∞ 0.1"]
     assert better.low > 0 and better.n == 3
+    beyond = found.loc["beyond", "proposed − normal", "within L∞ 0.15"]
+    assert beyond["mean"] == 0 and beyond.low < 0 < beyond.high
     assert found.loc["certified", "proposed − normal", "smoothed at σ = 0.3, radius 0.3"]["mean"] == 1
 
 
@@ -158,7 +162,7 @@ def test_figures_show_the_numbers(folder):
     table = resistance.accuracies(resistance.read(folder), "linf")
     figure = draw.curves({"one": draw.Panel(table, "budget", 255.0, 0.1)}, "t", "%")
     line = next(trace for trace in figure.data if trace.name == "normal")
-    assert list(line.x) == pytest.approx([0, 12.75, 25.5]) and list(line.y) == pytest.approx([100, 45, 45])
+    assert list(line.x) == pytest.approx([0, 12.75, 25.5, 38.25]) and list(line.y) == pytest.approx([100, 45, 45, 0])
     gains = pd.DataFrame([dict(panel="p", method="both", seed=0, decades=1.5, gain=0.2)])
     (mark,) = draw.bought(gains, "t", "points").data
     assert (mark.x[0], mark.y[0], mark.customdata[0]) == (1.5, 20, 0)

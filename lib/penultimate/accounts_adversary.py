@@ -7,14 +7,14 @@ import pandas as pd
 
 from .evaluate import unpack
 from .records import cell, pipes, summary
-from .resistance import abstentions, accuracies, budget_name, certified, checked, sets, smoothed_at
+from .resistance import abstentions, accuracies, budget_name, certified, checked, sets, shown_budgets, smoothed_at
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a method, in per cent with intervals over seeds: clean, within the middle budgets, certified at radius sigma, abstaining."""
-    middle, sigma = rows.record.iloc[0]["settings"]["middle"], smoothed_at(rows)
+    """One row a method, in per cent with intervals over seeds: clean, within two budgets of each norm, certified at sigma, abstaining."""
+    sigma = smoothed_at(rows)
     columns = {"clean": (accuracies(rows, "linf"), 0.0)}
-    columns |= {budget_name(norm, level): (accuracies(rows, norm), level) for norm, level in middle.items()}
+    columns |= {budget_name(n, level): (accuracies(rows, n), level) for n, levels in shown_budgets(rows).items() for level in levels}
     columns[f"smoothed at {sigma:g}: right"] = certified(rows, sigma, [0.0]), 0.0
     columns[f"certified at radius {sigma:g}"] = certified(rows, sigma, [sigma]), sigma
     cells = {

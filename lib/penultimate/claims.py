@@ -138,6 +138,10 @@ CLAIMS = [
     Claim("Resists adversaries better than normal training", "study", D, P(explained, "resists", None, ("proposed − normal",), "points")),
     Claim("Resists adversaries better than `both`", "study", D, P(explained, "resists", None, ("proposed − both",), "points")),
     Claim(
+        "Resists them better within the next larger budget too, than `noisy`, `both` and `stability`", "study", D,
+        P(explained, "beyond", None, ("proposed − noisy", "proposed − both", "proposed − stability"), "points"),
+    ),
+    Claim(
         "Smoothed, it is certified on more images than normal training and `both`", "study", D,
         P(explained, "certified", None, ("proposed − normal", "proposed − both"), "points"),
     ),

@@ -4,8 +4,9 @@ unmasked   The attack is trusted on a network where four things hold: at the LAR
            defender (at no number of steps is the accuracy more than 2 points above that at fewer); a transferred attack leaves no fewer
            than a direct one, less 2 points; and where AutoAttack was run it leaves at most 5 points fewer than APGD on the same images.
 resists    A method resists better than a rival where the 95 % interval over seeds of its accuracy within the middle budget (APGD), minus
-           the rival's, lies above 0; is certified better, where that of the smoothed classifiers' certified accuracy at radius sigma does,
-           at the smallest smoothing noise that is no less than the noise trained with.
+           the rival's, lies above 0; beyond it, where that within the next larger budget does (added after the results were in); is
+           certified better, where that of the smoothed classifiers' certified accuracy at radius sigma does, at the smallest smoothing
+           noise that is no less than the noise trained with.
 buys       Lower curvature goes with resistance image by image where the interval of Spearman's rho between an image's curvature and the
            number of L2 budgets that it survives lies below 0; it says something that the boundary's distance, or the logit margin, does
            not, where the partial rho given m / ‖∇m‖, or given m, lies below 0; it goes with certified radii where rho with them does
@@ -200,21 +201,30 @@ def budget_name(norm: str, budget: float) -> str:
     return f"{'L∞' if norm == 'linf' else 'L2'} {plain if len(plain) <= 5 else f'{255 * budget:.3g}/255'}"
 
 
+def shown_budgets(rows: pd.DataFrame) -> dict[str, list[float]]:
+    """Norm -> the middle budget and the next larger one, of the first row's record."""
+    settings = rows.record.iloc[0]["settings"]
+    at = {norm: budgets.index(settings["middle"][norm]) for norm, budgets in settings["budgets"].items()}
+    return {norm: budgets[at[norm] : at[norm] + 2] for norm, budgets in settings["budgets"].items()}
+
+
 def claims(folder: str | Path | None = None) -> pd.DataFrame:
     """The findings, one a row, in the form of `explanation.claims`: claim, dataset, against, measure, mean, low, high, n.
 
-    resists, certified: `proposed` minus a rival, shares. buys: rho, plain and partial, with the L2 budgets survived and with the certified
-    radius, by method; and over methods, gain with decades of flatness.
+    resists, beyond, certified: `proposed` minus a rival, shares. buys: rho, plain and partial, with the L2 budgets survived and with the
+    certified radius, by method; and over methods, gain with decades of flatness.
     """
     found = []
     for dataset, rows in sets(folder).items():
         own = set(rows.seed[rows.method == "proposed"])
         rivals = [m for m, rival in rows.groupby("method", sort=False) if m != "proposed" and own & set(rival.seed)]
         sigma, add = smoothed_at(rows), lambda claim, measure, to, numbers, d=dataset: found.append((claim, d, to, measure, *numbers))
-        shares = {budget_name(n, at): (accuracies(rows, n), at) for n, at in rows.record.iloc[0]["settings"]["middle"].items()}
+        shares = {norm: accuracies(rows, norm) for norm in shown_budgets(rows)}
         for rival in rivals:
-            for name, (table, level) in shares.items():
-                add("resists", f"within {name}", f"proposed − {rival}", against(table, "proposed", rival, level))
+            for norm, levels in shown_budgets(rows).items():
+                for claim, level in zip(("resists", "beyond"), levels, strict=False):
+                    numbers = against(shares[norm], "proposed", rival, level)
+                    add(claim, f"within {budget_name(norm, level)}", f"proposed − {rival}", numbers)
             smooth = against(certified(rows, sigma, [sigma]), "proposed", rival, sigma)
             add("certified", f"smoothed at σ = {sigma:g}, radius {sigma:g}", f"proposed − {rival}", smooth)
         try:
