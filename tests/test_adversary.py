@@ -150,7 +150,7 @@ def test_no_records_and_two_of_one_run(tmp_path):
     record = made(0, "normal", 0.5)
     for name in (record["name"], record["name"] + "c"):
         files.write_json(tmp_path / checks.place(record | {"name": name}), record | {"name": name})
-    with pytest.raises(InputError, match="two adversary records of one method and seed"):
+    with pytest.raises(InputError, match=r"2 adversary records of method normal, seed 0 \(.*\): keep one in the folder"):
         resistance.read(tmp_path)
 
 

@@ -26,8 +26,9 @@ def curvature(
 
     Example: python -m penultimate curvature --methods normal,proposed --seeds 0-4
     """
-    from . import data, flatness
+    from . import data, files, flatness
     from .jobs import train_all
+    from .measured import path_of
 
     if test_images < 1 or (level is not None and not level > 0):
         raise InputError(f"test_images = {test_images}, level = {level}: both must be positive")
@@ -35,5 +36,6 @@ def curvature(
     for done, run in enumerate(runs, 1):
         started = time.perf_counter()
         record = flatness.measure(run, device, test_images, level, data_root)
-        path = flatness.write(record, records or data.CACHE / "curvature")
+        path = path_of(run.config, records or data.CACHE / "curvature")
+        files.write_json(path, record)
         typer.echo(f"[{done}/{len(runs)}] {path.stem}: measured in {time.perf_counter() - started:.0f} s")

@@ -26,7 +26,8 @@ def replicate(
 
     Example: python -m penultimate replicate --device cuda --jobs 3 --budget 9m --records data/records
     """
-    from . import checks, data, films, jobs, replication
+    from . import data, films, jobs, replication
+    from .measured import path_of
     from .records import collect, read
 
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
@@ -39,7 +40,7 @@ def replicate(
         looked = folder / "search"
         rates = replication.chosen(replication.searched(read(looked, dataset))) if looked.is_dir() else {}
         step = replication.steps(rates, dataset, **fields)[index]
-        waiting = [c for c in step.configs if not (folder / step.folder / checks.place(dict(name=c.name, config=c.__dict__))).exists()]
+        waiting = [c for c in step.configs if not path_of(c, folder / step.folder).exists()]
         typer.echo(f"[{index + 1}/{len(names)}] {name}: {len(step.configs) - len(waiting)} of {len(step.configs)} runs have a record")
         options = dict(device=device, root=data_root, jobs=processes)
         try:
@@ -65,10 +66,11 @@ def _attack(configs: list, folder: Path, images: int, device: str, root: Path | 
 
     At 450 images a run takes 115,000 gradients, as many as two or three epochs of training, and 132,000 passes for certificates.
     """
-    from . import adversary, checks, files, jobs, runs
+    from . import adversary, files, jobs, runs
+    from .measured import path_of
 
     sizes = {"images": images, "checked": min(images, 100), "certified": min(images, 60)}
     for config in configs:
-        path = folder / checks.place(dict(name=config.name, config=config.__dict__))
+        path = path_of(config, folder)
         if time.time() < deadline and not path.exists() and (run := runs.stored(config, jobs.STORE)):
             files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))

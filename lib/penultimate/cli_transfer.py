@@ -31,12 +31,13 @@ def transfer(
     from . import checks, data, files
     from . import transfer as measuring
     from .jobs import train_all
+    from .measured import SEVERITIES, path_of
 
     if test_images < 1 or draws < 1:
         raise InputError(f"test_images = {test_images}, draws = {draws}: both must be positive")
     folder, chosen_seeds = records or data.CACHE / "transfer", seeds_of(seeds)
     dataset = str(Path(dataset).resolve()) if dataset.endswith(".npz") else dataset
-    kept = measuring.path_of(Config(dataset=dataset, preset=preset), folder).with_name(measuring.SEVERITIES)
+    kept = path_of(Config(dataset=dataset, preset=preset), folder).with_name(SEVERITIES)
     if not kept.exists():
         plain = train_all(grid(["normal"], chosen_seeds, dataset=dataset, preset=preset), device, data_root, jobs=jobs)
         files.write_json(kept, measuring.severities(plain, device, draws, data_root))
@@ -44,10 +45,11 @@ def transfer(
     chosen = checks.read(kept, checks.severities, "choice of severities")
     configs = grid(methods_of(methods), chosen_seeds, dataset=dataset, preset=preset)
     configs += measuring.matrix_configs(chosen, chosen_seeds) if matrix else []
-    left = [config for config in configs if not measuring.path_of(config, folder).exists()]
+    left = [config for config in configs if not path_of(config, folder).exists()]
     typer.echo(f"{len(configs) - len(left)} of {len(configs)} records exist")
     for done, run in enumerate(train_all(left, device, data_root, jobs=jobs), 1):
         started = time.perf_counter()
         record = measuring.measure(run, chosen, device, test_images, draws, data_root)
-        path = measuring.write(run.config, record, folder)
+        path = path_of(run.config, folder)
+        files.write_json(path, record)
         typer.echo(f"[{done}/{len(left)}] {path.stem}: measured in {time.perf_counter() - started:.0f} s")
