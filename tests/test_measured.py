@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from penultimate import InputError, experiments, explanation, files, measured, records, resistance, shifts
+from penultimate import InputError, cli, experiments, explanation, files, jobs, measured, records, resistance, shifts
 from penultimate.runs import Config, Run
 
 READERS = {"curvature": explanation.read, "transfer": shifts.read, "adversary": resistance.read}
@@ -49,3 +49,19 @@ def test_an_experiment_on_a_data_set_given_by_its_path_is_found(of_a_folder, tmp
     path = experiments.collect("tiny", runs, tmp_path)
     assert path.parent == tmp_path / "my_pictures-digits"
     assert experiments.read("tiny", of_a_folder[0].dataset, "digits", tmp_path) == files.read_json(path)
+
+
+@pytest.mark.parametrize("command", [*READERS, "train", "experiments"])
+def test_a_folder_is_the_same_data_set_by_its_relative_and_its_absolute_path(command, tmp_path, monkeypatch):
+    def asked(configs, *given, **options):
+        names.append([config.name for config in configs])
+        raise InputError("enough")
+
+    (tmp_path / "pics").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "train_all", asked)
+    names = []
+    for dataset in ("pics", str(tmp_path / "pics")):
+        with pytest.raises(InputError, match="enough"):
+            cli.app([command, "--dataset", dataset, "--preset", "small"], standalone_mode=False)
+    assert names[0] == names[1] and all(name.startswith("pics-small-") for name in names[0])

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import InputError
-from .options import DataRoot, Dataset, Device, Jobs, Methods, Preset, Seeds, app, methods_of, seeds_of
+from .options import DataRoot, Dataset, Device, Jobs, Methods, Preset, Seeds, app, located, methods_of, seeds_of
 from .runs import Config, grid
 
 MATRIX = "also both and proposed trained with uniform, Laplace and salt-and-pepper noise"
@@ -36,7 +36,7 @@ def transfer(
     if test_images < 1 or draws < 1:
         raise InputError(f"test_images = {test_images}, draws = {draws}: both must be positive")
     folder, chosen_seeds = records or data.CACHE / "transfer", seeds_of(seeds)
-    dataset = str(Path(dataset).resolve()) if dataset.endswith(".npz") else dataset
+    dataset = located(dataset)
     kept = path_of(Config(dataset=dataset, preset=preset), folder).with_name(SEVERITIES)
     if not kept.exists():
         plain = train_all(grid(["normal"], chosen_seeds, dataset=dataset, preset=preset), device, data_root, jobs=jobs)
