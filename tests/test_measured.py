@@ -2,10 +2,11 @@
 
 import dataclasses
 import itertools
+import re
 
 import pytest
 
-from penultimate import InputError, cli, experiments, explanation, files, jobs, measured, records, resistance, shifts
+from penultimate import InputError, adversary, cli, experiments, explanation, files, flatness, jobs, measured, records, resistance, shifts
 from penultimate.runs import Config, Run
 
 READERS = {"curvature": explanation.read, "transfer": shifts.read, "adversary": resistance.read}
@@ -65,3 +66,54 @@ def test_a_folder_is_the_same_data_set_by_its_relative_and_its_absolute_path(com
         with pytest.raises(InputError, match="enough"):
             cli.app([command, "--dataset", dataset, "--preset", "small"], standalone_mode=False)
     assert names[0] == names[1] and all(name.startswith("pics-small-") for name in names[0])
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The names that are asked of `train_all`, call by call, where nothing is trained."""
+    asked = []
+
+    def train_all(configs, *given, **options):
+        asked.append([f"{config.method} {config.seed}" for config in configs])
+        return [Run(config, None, {}) for config in configs]
+
+    monkeypatch.setattr(jobs, "train_all", train_all)
+    return asked
+
+
+def test_curvature_leaves_the_records_that_exist(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(flatness, "measure", lambda run, *given: committed("curvature", run.config))
+    command = ["curvature", "--methods", "normal,proposed", "--records", str(tmp_path)]
+    cli.app([*command, "--seeds", "0"], standalone_mode=False)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.json")}
+    capsys.readouterr()
+    cli.app([*command, "--seeds", "0-1"], standalone_mode=False)
+    assert trained == [["normal 0", "proposed 0"], ["normal 1", "proposed 1"]]
+    told = re.sub(r"-\w{10}: measured in \d+ s", "", capsys.readouterr().out).splitlines()
+    assert told == ["2 of 4 records exist", "[1/2] digits-digits-normal-s1", "[2/2] digits-digits-proposed-s1"]
+    assert len(before) == 2 and all(path.stat().st_mtime_ns == then for path, then in before.items())
+    assert len(explanation.read(tmp_path)) == 4
+
+
+def test_adversary_adds_autoattack_and_asks_for_the_sources_of_a_missing_record_alone(trained, tmp_path, monkeypatch, capsys):
+    sources = {}
+
+    def measure(run, others, *given, **sizes):
+        sources[run.config.method, run.config.seed] = {name: f"{one.config.method} {one.config.seed}" for name, one in others.items()}
+        record = committed("adversary", run.config)
+        return record | {"autoattack": {}, "settings": record["settings"] | {"autoattack_images": 0}}
+
+    def attacked(record, run, images, *given):
+        return record | {"autoattack": {}, "settings": record["settings"] | {"autoattack_images": min(images, 450)}}
+
+    monkeypatch.setattr(adversary, "measure", measure)
+    monkeypatch.setattr(adversary, "with_autoattack", attacked)
+    command = ["adversary", "--methods", "normal,both", "--records", str(tmp_path)]
+    for seeds, images in (("0", 0), ("0-1", 0), ("0", 20), ("0", 20), ("1", 900), ("1", 900)):
+        cli.app([*command, "--seeds", seeds, "--autoattack-images", str(images)], standalone_mode=False)
+    assert [line for line in capsys.readouterr().out.splitlines() if "exist" in line] == [
+        f"{found} records exist" for found in ("0 of 2", "2 of 4", "0 of 2", "2 of 2", "0 of 2", "2 of 2")
+    ]
+    assert sources["both", 0] == {"normal": "normal 0"} and sources["normal", 0] == {}
+    assert sources["both", 1] == {"normal": "normal 1", "another seed": "both 0"} and sources["normal", 1] == {"another seed": "normal 0"}
+    assert ["normal 1", "both 1"] in trained and trained[-1] == []

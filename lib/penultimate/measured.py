@@ -1,5 +1,7 @@
 """What commands measure of stored runs (curvature, transfer, adversary): one JSON a run, <folder>/<dataset>-<preset>/<name>.json."""
 
+import time
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -7,7 +9,7 @@ from . import InputError, checks
 from .data import short
 from .methods import METHODS
 from .records import COMMITTED
-from .runs import Config
+from .runs import Config, Run
 
 PLACES = {"digits": "digits", "cifar10": "small"}  # data set -> the preset with which it is studied
 SEVERITIES = "severities.json"  # what transfer records rest on stands beside them
@@ -49,3 +51,18 @@ def read(
 def present(kind: str, folder: str | Path | None = None) -> list[tuple[str, str]]:
     """The studied data sets, with their presets, of which a folder has records."""
     return [pair for pair in PLACES.items() if any(home(kind, folder, *pair).glob("*-s*.json"))]
+
+
+def missing(configs: list[Config], folder: Path, whole: Callable[[Path], bool] = Path.exists, **training) -> Iterator[tuple[Run, Path]]:
+    """The run of every configuration without a whole record, trained where it must be (options of `train_all`), and where its record goes.
+
+    Says how many records exist, and after each run how long the caller took to measure it.
+    """
+    from .jobs import train_all
+
+    left = [config for config in configs if not whole(path_of(config, folder))]
+    print(f"{len(configs) - len(left)} of {len(configs)} records exist")
+    for done, run in enumerate(train_all(left, **training), 1):
+        started, path = time.perf_counter(), path_of(run.config, folder)
+        yield run, path
+        print(f"[{done}/{len(left)}] {path.stem}: measured in {time.perf_counter() - started:.0f} s")
