@@ -27,19 +27,19 @@ def of_a_folder(tmp_path):
 
 @pytest.mark.parametrize("kind", READERS)
 def test_records_of_a_data_set_given_by_its_path_are_found_and_ordered(kind, of_a_folder, tmp_path):
+    with pytest.raises(InputError, match=f"no {kind} records of .*my pictures with preset digits: make them with .* {kind}$"):
+        READERS[kind](tmp_path, of_a_folder[0].dataset)
     for config in of_a_folder:
         files.write_json(measured.path_of(config, tmp_path), committed(kind, config))
     severities = records.COMMITTED / "transfer" / "digits-digits" / measured.SEVERITIES
     files.write_json(tmp_path / "my_pictures-digits" / measured.SEVERITIES, files.read_json(severities))
-    for config in of_a_folder:
-        found = READERS[kind](tmp_path, config.dataset, config.preset)
-        runs = [record["config"] for record in (found.records if kind == "transfer" else found.record)]
-        assert [(run["method"], run["seed"]) for run in runs] == [("normal", 2), ("normal", 10), ("proposed", 2), ("proposed", 10)]
-    again = of_a_folder[0].name.replace("-s10-", "-s10-again-")
-    record = committed(kind, of_a_folder[0])
-    records.collect([record | {"name": again}], tmp_path)
-    with pytest.raises(InputError, match=rf"2 {kind} records of .*method proposed, seed 10 \(.*{again}.*\): keep one in the folder"):
-        READERS[kind](tmp_path, of_a_folder[0].dataset, "digits")
+    found = READERS[kind](tmp_path, config.dataset)
+    runs = [record["config"] for record in (found.records if kind == "transfer" else found.record)]
+    assert [(run["method"], run["seed"]) for run in runs] == [("normal", 2), ("normal", 10), ("proposed", 2), ("proposed", 10)]
+    again = config.name.replace("-s2-", "-s2-again-")
+    records.collect([committed(kind, config) | {"name": again}], tmp_path)
+    with pytest.raises(InputError, match=rf"2 {kind} records of .*method normal, seed 2 \(.*{again}.*\): keep one in the folder"):
+        READERS[kind](tmp_path, config.dataset)
 
 
 def test_an_experiment_on_a_data_set_given_by_its_path_is_found(of_a_folder, tmp_path):

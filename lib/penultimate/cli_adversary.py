@@ -27,9 +27,8 @@ def adversary(
 
     Example: python -m penultimate adversary --methods normal,proposed --seeds 0-4
     """
-    from . import adversary, checks, data, files
+    from . import adversary, checks, data, files, measured
     from .jobs import train_all
-    from .measured import missing
 
     sizes = dict(images=test_images, checked=checked_images, certified=certified_images, n=draws)
     for what, size in sizes.items():
@@ -42,7 +41,7 @@ def adversary(
         return record["settings"]["autoattack_images"] >= min(autoattack_images, record["data"]["test_images"])
 
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    for run, path in missing(configs, records or data.CACHE / "adversary", whole, device=device, root=data_root):
+    for run, path in measured.missing(configs, records or data.CACHE / "adversary", whole, device=device, root=data_root):
         if not path.exists():
             wanted = _sources(run.config, configs)
             sources = dict(zip(wanted, train_all(list(wanted.values()), device, data_root), strict=True))

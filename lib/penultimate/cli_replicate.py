@@ -26,8 +26,7 @@ def replicate(
 
     Example: python -m penultimate replicate --device cuda --jobs 3 --budget 9m --records data/records
     """
-    from . import data, films, jobs, replication
-    from .measured import path_of
+    from . import data, films, jobs, measured, replication
     from .records import collect, read
 
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
@@ -40,7 +39,7 @@ def replicate(
         looked = folder / "search"
         rates = replication.chosen(replication.searched(read(looked, dataset))) if looked.is_dir() else {}
         step = replication.steps(rates, dataset, **fields)[index]
-        waiting = [c for c in step.configs if not path_of(c, folder / step.folder).exists()]
+        waiting = [c for c in step.configs if not measured.path_of(c, folder / step.folder).exists()]
         typer.echo(f"[{index + 1}/{len(names)}] {name}: {len(step.configs) - len(waiting)} of {len(step.configs)} runs have a record")
         options = dict(device=device, root=data_root, jobs=processes)
         try:
@@ -66,11 +65,10 @@ def _attack(configs: list, folder: Path, images: int, device: str, root: Path | 
 
     At 450 images a run takes 115,000 gradients, as many as two or three epochs of training, and 132,000 passes for certificates.
     """
-    from . import adversary, files, jobs, runs
-    from .measured import path_of
+    from . import adversary, files, jobs, measured, runs
 
     sizes = {"images": images, "checked": min(images, 100), "certified": min(images, 60)}
     for config in configs:
-        path = path_of(config, folder)
+        path = measured.path_of(config, folder)
         if time.time() < deadline and not path.exists() and (run := runs.stored(config, jobs.STORE)):
             files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))

@@ -14,11 +14,8 @@ MATRIX = "also both and proposed trained with uniform, Laplace and salt-and-pepp
 @app.command()
 def transfer(
     dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
-    data_root: DataRoot = None, jobs: Jobs = 1,
-    matrix: Annotated[bool, typer.Option("--matrix", help=MATRIX)] = False,
-    test_images: TestImages = 1000,
-    draws: Annotated[int, typer.Option(help="draws of what is random")] = 5,
-    records: Records = None,
+    data_root: DataRoot = None, jobs: Jobs = 1, matrix: Annotated[bool, typer.Option("--matrix", help=MATRIX)] = False,
+    test_images: TestImages = 1000, draws: Annotated[int, typer.Option(help="draws of what is random")] = 5, records: Records = None,
 ):  # fmt: skip
     """Measure runs under ten perturbations at severities set by `normal`, and their calibration; runs not in the store are trained first.
 

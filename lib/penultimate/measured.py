@@ -30,9 +30,7 @@ def path_of(config: Config, folder: Path) -> Path:
     return folder / checks.place({"name": config.name, "config": {"method": config.method}})
 
 
-def read(
-    kind: str, folder: str | Path | None, dataset: str, preset: str, apart: tuple[str, ...] = ("noise", "method", "seed")
-) -> list[dict]:
+def read(kind: str, folder: str | Path | None, dataset: str, preset: str, apart=("noise", "method", "seed")) -> list[dict]:
     """Every record of a kind (a key of CHECKS) of a data set, ordered by the noise trained with, method and seed.
 
     Raises InputError where there are none, and where two agree in the fields of Config `apart`: which of them counts?
