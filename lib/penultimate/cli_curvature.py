@@ -8,7 +8,7 @@ from . import InputError
 from .options import DataRoot, Dataset, Device, Methods, Preset, Records, Seeds, TestImages, app, methods_of, seeds_of, with_config_fields
 from .runs import grid
 
-LEVEL = "noise at which robustness is counted, in pixel units of [0,1]  [default: 0.4 for digits, 7/255 for others]"
+LEVEL = "noise at which robustness is counted, in pixel units of [0,1] (default: 0.4 for digits, 7/255 for others)"
 
 
 @app.command()

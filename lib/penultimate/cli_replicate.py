@@ -17,7 +17,7 @@ ATTACKED = "test images of each finished run that are attacked and certified, wh
 def replicate(
     dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
     processes: Annotated[int, typer.Option("--jobs", help="processes that share the device")] = 1,
-    records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/replication]")] = None,
+    records: Annotated[Path | None, typer.Option(help="folder to write to (default: data/cache/replication)")] = None,
     attacked: Annotated[int, typer.Option(help=ATTACKED)] = 450, **fields,
 ):  # fmt: skip
     """Train and measure the paper's comparison at full size: each step is complete before the next, and the next call goes on.
