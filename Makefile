@@ -41,7 +41,7 @@ lab: .venv
 	.venv/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch .venv/installed
 
-# For maintainers: renew what is committed.
+# For maintainers: renew what is committed; curvature, adversary and transfer leave the records that exist.
 records: .venv
 	$(RUN) penultimate train --dataset $(DATASET) --preset $(PRESET) --device $(DEVICE) --methods all --seeds 0-4 --jobs 2 --records data/records
 

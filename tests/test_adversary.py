@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from penultimate import InputError, accounts_adversary, adversary, checks, data, evaluate, files, resistance
+from penultimate import accounts_adversary, adversary, checks, data, evaluate, files, resistance
 from penultimate import figures_adversary as draw
 from penultimate.evaluate import pack, unpack
 from penultimate.model import predict
@@ -146,16 +146,6 @@ def test_between_methods_by_hand():
     assert found["mean"]["rho"] == 1 and found["mean"]["slope"] == pytest.approx((0.1 + 0.103) / 2) and found["mean"]["r²"] > 0.99
     assert not len(resistance.between(gains[gains.method != "c"]))  # three methods with `normal`: too few
     assert "+10.2" in accounts_adversary.between_table(resistance.between(gains)).loc["flat", "points a decade"]
-
-
-def test_no_records_and_two_of_one_run(tmp_path):
-    with pytest.raises(InputError, match="no adversary records of digits"):
-        resistance.read(tmp_path)
-    record = made(0, "normal", 0.5)
-    for name in (record["name"], record["name"] + "c"):
-        files.write_json(tmp_path / checks.place(record | {"name": name}), record | {"name": name})
-    with pytest.raises(InputError, match="two adversary records of one method and seed"):
-        resistance.read(tmp_path)
 
 
 def test_figures_show_the_numbers(folder):

@@ -102,7 +102,8 @@ def here(monkeypatch, cache, capsys):
 @pytest.mark.parametrize("name", ["train", "sweep", "study", "report", "adversary"])
 def test_help_has_an_example(here, name):
     code, said = here(name, "--help")
-    assert code == 0 and "Example: python -m penultimate" in " ".join(said.split())
+    told = " ".join(said.replace("│", " ").split())
+    assert code == 0 and "Example: python -m penultimate" in told and "(default: digits for digits, small for others)" in told
 
 
 def npz(path, labels=(0, 1)):

@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from penultimate import InputError, accounts, curvature, explanation, flatness, layers, logit_losses, ranks, theory
+from penultimate import InputError, accounts, curvature, explanation, flatness, layers, logit_losses, ranks, records, theory
 from penultimate.data import HOME
 from penultimate.model import Classifier, build, small
 from penultimate.noise import NOISES
@@ -176,7 +176,6 @@ def test_a_twin_differs_in_its_activations_alone():
         (lambda m, x, y: layers.separation(x, torch.arange(6)), "two classes and two samples of every class"),
         (lambda m, x, y: layers.separation(x, torch.zeros(6)), "two classes and two samples of every class"),
         (lambda m, x, y: flatness.matched_temperature(draw(4, 5), 0.2), "confidence = 0.2 must lie between 1/5 and 1"),
-        (lambda m, x, y: explanation.read("nowhere"), "no curvature records of digits with preset digits: make them with"),
     ],
 )
 def test_bad_input_is_named(linear, call, message):
@@ -442,11 +441,9 @@ def test_measured_numbers_are_those_of_the_library(tiny, tmp_path, monkeypatch):
     assert float((logits / t).softmax(1).amax(1).mean()) == pytest.approx(flatness.MATCHED, abs=1e-3)
     assert np.array(images["margin"]) == pytest.approx(-logit_losses.negative_margin(logits, y).numpy(), rel=1e-3)
     assert images["correct"] == evaluate.correctness(run.model, test.images[chosen], y, "gaussian", [0.2], 10)[0].sum(0).tolist()
-    folder = flatness.write(record, tmp_path / "records").parents[1]
+    folder = tmp_path / "records"
+    records.collect([record], folder)
     assert explanation.read(folder).seed.tolist() == [0] and list(explanation.sets(folder)) == [("digits", "digits")]
-    flatness.write(record | {"name": record["name"].replace("-s0-", "-s0-again-")}, tmp_path / "records")
-    with pytest.raises(InputError, match=r"2 curvature records of proposed with gaussian noise, seed 0 \(.*\): keep one in the folder"):
-        explanation.read(folder)
 
 
 def test_the_command_measures_runs_and_refuses_in_one_line(tmp_path):

@@ -23,10 +23,8 @@ from . import attacks, data, evaluate
 from .certified import ABSTAINS, certify
 from .model import predict
 from .progress import each
-from .records import COMMITTED
 from .runs import Run, environment
 
-RECORDS = COMMITTED / "adversary"
 BUDGETS = {
     "digits": {"linf": (0.05, 0.075, 0.1, 0.15, 0.2), "l2": (0.25, 0.375, 0.5, 0.75, 1.0)},
     "default": {"linf": tuple(n / 255 for n in (0.25, 0.5, 1, 2, 4)), "l2": (0.03, 0.06, 0.12, 0.24, 0.5)},

@@ -93,7 +93,6 @@ def film(record: dict) -> None:
 def curvature_record(record: dict) -> None:
     """What tables read of a curvature record (see `flatness`)."""
     _common(record)
-    _require(isinstance(record["config"]["noise"], str), "a kind of noise")
     _numbers([record["network"][name] for name in ("temperature", "confidence", "w_max", "accuracy")])
     _numbers([record["settings"][name] for name in ("step", "probes", "sigma", "draws", "matched_confidence", "eta_sigma")])
     names = {"kappa", "frobenius", "kappa_matched", "frobenius_matched", "margin", "slope", "eta", "correct"}
@@ -106,7 +105,6 @@ def transfer_record(record: dict) -> None:
     """What tables read of a transfer record (see `transfer`)."""
     _common(record)
     images = record["data"]["test_images"]
-    _require(isinstance(record["config"]["noise"], str), "a kind of noise")
     _require(unpack(record["clean"]).shape == (images,), "the correctness of every clean image")
     _numbers([record["settings"][name] for name in ("draws", "sigma", "bins")])
     for measured in record["perturbations"].values():
@@ -148,6 +146,7 @@ def adversary_record(record: dict) -> None:
 def _common(record: dict) -> None:
     _of_known(record["config"])
     place(record)
+    _require(isinstance(record["config"]["noise"], str), "a kind of noise")
     _require(isinstance(record["data"]["provenance"], str), "where the data come from")
     _require(all(isinstance(record["environment"][name], str) for name in ("device", "torch")), "the environment")
     _numbers([record["environment"]["threads"]])

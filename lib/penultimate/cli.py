@@ -114,9 +114,9 @@ def sweep(
 def study(
     dataset: Dataset = "digits", preset: Preset = None,
     methods: Methods = "all", seeds: Seeds = "0-4", device: Device = "cpu", budget: Budget = None,
-    jobs: Annotated[int, typer.Option(help="processes  [default: one for each core, one on cuda]")] = 0,
+    jobs: Annotated[int, typer.Option(help="processes (default: one for each core, one on cuda)")] = 0,
     backend: Backend = "processes", address: Address = None,
-    out: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/study]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write to (default: data/cache/study)")] = None,
     skip_bad: SkipBad = False, **fields,
 ):  # fmt: skip
     """Train every method on several seeds, run the notebooks, write figures and one report.html.
@@ -148,9 +148,9 @@ def study(
 
 @app.command("report")
 def report_command(
-    records: Annotated[Path | None, typer.Option(help="folder of records  [default: the committed data/records]")] = None,
+    records: Annotated[Path | None, typer.Option(help="folder of records (default: the committed data/records)")] = None,
     dataset: Dataset = "digits", preset: Preset = None,
-    out: Annotated[Path | None, typer.Option(help="the page to write  [default: data/cache/report.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="the page to write (default: data/cache/report.html)")] = None,
     publish: Annotated[bool, typer.Option("--publish", help="renew README's tables and figures/ from the committed records")] = False,
     notebooks: Annotated[bool, typer.Option("--notebooks", help="execute the committed notebooks in place")] = False,
 ):  # fmt: skip

@@ -2,21 +2,20 @@
 
 import importlib
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import one_of
 from .bench import NAMES
-from .options import app
+from .options import Records, app
 
 
 @app.command()
 def bench(
     names: Annotated[str, typer.Option(help=f"'all', or of {', '.join(NAMES)}, joined by commas")] = "all",
     threads: Annotated[int, typer.Option(help="PyTorch's, where the measurement does not set them")] = 1,
-    records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/bench]")] = None,
+    records: Records = None,
 ):
     """Measure this library beside plain PyTorch, in alternating runs, and print the table.
 

@@ -1,11 +1,10 @@
 """The command `experiments`: ablation, sensitivity, centroids and switches, trained where needed and collected as records."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Address, Backend, Budget, DataRoot, Dataset, Device, Jobs, Preset, Seeds, app, located, seconds_of, seeds_of
+from .options import Address, Backend, Budget, DataRoot, Dataset, Device, Jobs, Preset, Records, Seeds, app, located, seconds_of, seeds_of
 
 NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, rates, decisive, joined by commas"
 
@@ -15,7 +14,7 @@ def experiments(
     dataset: Dataset = "digits", preset: Preset = None, seeds: Seeds = "0-4", device: Device = "cpu", data_root: DataRoot = None,
     budget: Budget = None, jobs: Jobs = 1, backend: Backend = "processes", address: Address = None,
     names: Annotated[str, typer.Option(help=NAMES)] = "all",
-    records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/experiments]")] = None,
+    records: Records = None,
 ):  # fmt: skip
     """Train every arm of the experiments on several seeds (those in the store are reused) and collect one record an experiment.
 

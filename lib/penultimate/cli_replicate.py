@@ -17,7 +17,7 @@ ATTACKED = "test images of each finished run that are attacked and certified, wh
 def replicate(
     dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
     processes: Annotated[int, typer.Option("--jobs", help="processes that share the device")] = 1,
-    records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/replication]")] = None,
+    records: Annotated[Path | None, typer.Option(help="folder to write to (default: data/cache/replication)")] = None,
     attacked: Annotated[int, typer.Option(help=ATTACKED)] = 450, **fields,
 ):  # fmt: skip
     """Train and measure the paper's comparison at full size: each step is complete before the next, and the next call goes on.
@@ -26,7 +26,7 @@ def replicate(
 
     Example: python -m penultimate replicate --device cuda --jobs 3 --budget 9m --records data/records
     """
-    from . import checks, data, films, jobs, replication
+    from . import data, films, jobs, measured, replication
     from .records import collect, read
 
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
@@ -39,7 +39,7 @@ def replicate(
         looked = folder / "search"
         rates = replication.chosen(replication.searched(read(looked, dataset))) if looked.is_dir() else {}
         step = replication.steps(rates, dataset, **fields)[index]
-        waiting = [c for c in step.configs if not (folder / step.folder / checks.place(dict(name=c.name, config=c.__dict__))).exists()]
+        waiting = [c for c in step.configs if not measured.path_of(c, folder / step.folder).exists()]
         typer.echo(f"[{index + 1}/{len(names)}] {name}: {len(step.configs) - len(waiting)} of {len(step.configs)} runs have a record")
         options = dict(device=device, root=data_root, jobs=processes)
         try:
@@ -65,10 +65,10 @@ def _attack(configs: list, folder: Path, images: int, device: str, root: Path | 
 
     At 450 images a run takes 115,000 gradients, as many as two or three epochs of training, and 132,000 passes for certificates.
     """
-    from . import adversary, checks, files, jobs, runs
+    from . import adversary, files, jobs, measured, runs
 
     sizes = {"images": images, "checked": min(images, 100), "certified": min(images, 60)}
     for config in configs:
-        path = folder / checks.place(dict(name=config.name, config=config.__dict__))
+        path = measured.path_of(config, folder)
         if time.time() < deadline and not path.exists() and (run := runs.stored(config, jobs.STORE)):
             files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))

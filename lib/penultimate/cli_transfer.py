@@ -1,13 +1,11 @@
 """The command `transfer`: accuracy of stored runs under perturbations they were not trained with, and their calibration, as records."""
 
-import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import InputError
-from .options import DataRoot, Dataset, Device, Jobs, Methods, Preset, Seeds, app, methods_of, seeds_of
+from .options import DataRoot, Dataset, Device, Jobs, Methods, Preset, Records, Seeds, TestImages, app, located, methods_of, seeds_of
 from .runs import Config, grid
 
 MATRIX = "also both and proposed trained with uniform, Laplace and salt-and-pepper noise"
@@ -16,11 +14,8 @@ MATRIX = "also both and proposed trained with uniform, Laplace and salt-and-pepp
 @app.command()
 def transfer(
     dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
-    data_root: DataRoot = None, jobs: Jobs = 1,
-    matrix: Annotated[bool, typer.Option("--matrix", help=MATRIX)] = False,
-    test_images: Annotated[int, typer.Option(help="at most this many, of a fixed shuffle of the test images")] = 1000,
-    draws: Annotated[int, typer.Option(help="draws of what is random")] = 5,
-    records: Annotated[Path | None, typer.Option(help="folder to write to  [default: data/cache/transfer]")] = None,
+    data_root: DataRoot = None, jobs: Jobs = 1, matrix: Annotated[bool, typer.Option("--matrix", help=MATRIX)] = False,
+    test_images: TestImages = 1000, draws: Annotated[int, typer.Option(help="draws of what is random")] = 5, records: Records = None,
 ):  # fmt: skip
     """Measure runs under ten perturbations at severities set by `normal`, and their calibration; runs not in the store are trained first.
 
@@ -31,12 +26,13 @@ def transfer(
     from . import checks, data, files
     from . import transfer as measuring
     from .jobs import train_all
+    from .measured import SEVERITIES, missing, path_of
 
     if test_images < 1 or draws < 1:
         raise InputError(f"test_images = {test_images}, draws = {draws}: both must be positive")
     folder, chosen_seeds = records or data.CACHE / "transfer", seeds_of(seeds)
-    dataset = str(Path(dataset).resolve()) if dataset.endswith(".npz") else dataset
-    kept = measuring.path_of(Config(dataset=dataset, preset=preset), folder).with_name(measuring.SEVERITIES)
+    dataset = located(dataset)
+    kept = path_of(Config(dataset=dataset, preset=preset), folder).with_name(SEVERITIES)
     if not kept.exists():
         plain = train_all(grid(["normal"], chosen_seeds, dataset=dataset, preset=preset), device, data_root, jobs=jobs)
         files.write_json(kept, measuring.severities(plain, device, draws, data_root))
@@ -44,10 +40,5 @@ def transfer(
     chosen = checks.read(kept, checks.severities, "choice of severities")
     configs = grid(methods_of(methods), chosen_seeds, dataset=dataset, preset=preset)
     configs += measuring.matrix_configs(chosen, chosen_seeds) if matrix else []
-    left = [config for config in configs if not measuring.path_of(config, folder).exists()]
-    typer.echo(f"{len(configs) - len(left)} of {len(configs)} records exist")
-    for done, run in enumerate(train_all(left, device, data_root, jobs=jobs), 1):
-        started = time.perf_counter()
-        record = measuring.measure(run, chosen, device, test_images, draws, data_root)
-        path = measuring.write(run.config, record, folder)
-        typer.echo(f"[{done}/{len(left)}] {path.stem}: measured in {time.perf_counter() - started:.0f} s")
+    for run, path in missing(configs, folder, device=device, root=data_root, jobs=jobs):
+        files.write_json(path, measuring.measure(run, chosen, device, test_images, draws, data_root))

@@ -9,8 +9,8 @@ import pandas as pd
 
 from . import InputError, experiments, explanation, published, records, resistance, shifts
 from .evaluate import seed_interval
+from .measured import PLACES
 
-DATA = {"digits": "digits", "cifar10": "small"}  # data set -> the preset whose records are asked
 NAMES = {"clean": "clean", "noisy": "training noise"}
 TRAINED, STRONGEST = "the training noise", "the strongest noise"
 
@@ -29,12 +29,12 @@ class Evidence(NamedTuple):
 
 @cache
 def _headline(dataset: str) -> pd.DataFrame:
-    return records.headline(None, dataset, DATA[dataset])
+    return records.headline(None, dataset, PLACES[dataset])
 
 
 def beats(method: str, rival: str, level: str | float = TRAINED, bound: float = 0.0) -> Iterator[Evidence]:
     """Accuracy of one method minus another's, paired by seed, on every data set that has both."""
-    for dataset in DATA:
+    for dataset in PLACES:
         rows = _headline(dataset)
         if {method, rival} <= set(rows.method):
             noise = {TRAINED: records.trained_at(rows), STRONGEST: rows.level.max()}.get(level, level)
@@ -44,7 +44,7 @@ def beats(method: str, rival: str, level: str | float = TRAINED, bound: float = 
 
 def shape(quantity: str, method: str = "proposed", rival: str = "normal", sign: int = 1) -> Iterator[Evidence]:
     """How much larger (sign 1) or smaller (-1) a quantity of the feature geometry is than the rival's, as a share of the rival's."""
-    for dataset, preset in DATA.items():
+    for dataset, preset in PLACES.items():
         values = records.geometry(records.read(None, dataset, preset)).pivot(index="seed", columns="method", values=quantity)
         if {method, rival} <= set(values):
             relative = sign * (values[method] / values[rival] - 1).dropna()
@@ -54,7 +54,7 @@ def shape(quantity: str, method: str = "proposed", rival: str = "normal", sign: 
 
 def arm(experiment: str, own: str, rival: str, column: str = "noisy", bound: float = 0.0) -> Iterator[Evidence]:
     """One arm of an experiment minus another, paired by seed, on every data set whose records hold both."""
-    for dataset, preset in DATA.items():
+    for dataset, preset in PLACES.items():
         for name in (experiment, "decisive"):
             rows = _experiment(name, dataset, preset)
             if rows is not None and {own, rival} <= set(rows.arm):

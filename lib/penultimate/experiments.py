@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from . import InputError, checks, data, files, geometry, losses
+from . import InputError, checks, data, files, geometry, losses, measured
 from .centroids import class_means
 from .evaluate import seed_interval
 from .films import complete, terms
 from .jobs import NARROW, one_thread
 from .model import penultimate_features
 from .progress import no_bars
-from .records import COMMITTED, cell, pipes
+from .records import cell, pipes
 from .runs import Config, Run
 from .train import KEPT_IMAGES, Trainer, kept_epochs
 
@@ -70,7 +70,7 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
             one["trace"] = _trace(run, root)
     first = next(iter(runs.values()))
     environments = {json.dumps(run.record["environment"], sort_keys=True) for run in runs.values()}
-    path = folder / f"{data.short(first.config.dataset)}-{first.config.preset}" / f"{experiment}.json"
+    path = measured.home("experiments", folder, first.config.dataset, first.config.preset) / f"{experiment}.json"
     sigma = Config(dataset=first.config.dataset, preset=first.config.preset).sigma
     content = {"experiment": experiment, "sigma": sigma, "data": first.record["data"]}
     content |= {"failed": [{"arm": arm, "seed": seed, "reason": reason} for (arm, seed), reason in (failed or {}).items()]}
@@ -80,7 +80,7 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
 
 def read(experiment: str, dataset: str = "digits", preset: str = "digits", folder: Path | None = None) -> dict:
     """What `collect` wrote (default: the committed records). Raises InputError where there is none, or where an arm has a seed twice."""
-    path = (folder or COMMITTED / "experiments") / f"{data.short(dataset)}-{preset}" / f"{experiment}.json"
+    path = measured.home("experiments", folder, dataset, preset) / f"{experiment}.json"
     if not path.exists():
         raise InputError(f"{path} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
     found = checks.read(path, table, "record of an experiment")

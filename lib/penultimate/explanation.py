@@ -16,11 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import InputError, checks
+from . import InputError, measured
 from .evaluate import seed_interval
-from .flatness import RECORDS
-from .methods import METHODS
-from .own import short
 from .ranks import bootstrap, correlations, partial, resampled_correlations
 from .records import verdict
 
@@ -41,35 +38,19 @@ LINKS = ("rho", "rho of distance", "rho of margin", "given distance", "given mar
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
-    """One row per run: method, noise (trained with), seed, images (name -> array (N,)), network, record.
-
-    folder: of `<dataset>-<preset>/<name>.json`, left out: the committed curvature records. Raises InputError where there are none,
-    and where two are of one method, noise and seed: which of them counts?
-    """
-    root = (Path(folder) if folder else RECORDS) / f"{short(dataset)}-{preset}"
-    found = [checks.read(path, checks.curvature_record, "curvature record") for path in sorted(root.glob("*.json"))]
-    if not found:
-        raise InputError(f"no curvature records of {dataset} with preset {preset}: make them with python -m penultimate curvature")
-    rows = pd.DataFrame([
+    """One row per run: method, noise (trained with), seed, images (name -> array (N,)), network, record; see `measured.read`."""
+    return pd.DataFrame([
         dict(
             method=r["config"]["method"], noise=r["config"]["noise"], seed=r["config"]["seed"], network=r["network"], record=r,
             images={name: np.array(values, dtype=float) for name, values in r["images"].items()},
         )
-        for r in found
+        for r in measured.read("curvature", folder, dataset, preset)
     ])  # fmt: skip
-    for (method, noise, seed), same in rows.groupby(["method", "noise", "seed"]):
-        if len(same) > 1:
-            names = ", ".join(r["name"] for r in same.record)
-            raise InputError(f"{len(same)} curvature records of {method} with {noise} noise, seed {seed} ({names}): keep one in the folder")
-    order = lambda column: column.map(list(METHODS).index) if column.name == "method" else column  # noqa: E731
-    return rows.sort_values(["noise", "method", "seed"], key=order).reset_index(drop=True)
 
 
 def sets(folder: str | Path | None = None, noise: str = "gaussian") -> dict[tuple[str, str], pd.DataFrame]:
     """(data set, preset) -> its rows of `read` with this noise, for the two studied sets and as far as the folder has them."""
-    root = Path(folder) if folder else RECORDS
-    present = [pair for pair in (("digits", "digits"), ("cifar10", "small")) if any((root / "-".join(pair)).glob("*.json"))]
-    found = {pair: read(folder, *pair) for pair in present}
+    found = {pair: read(folder, *pair) for pair in measured.present("curvature", folder)}
     return {pair: rows[rows.noise == noise] for pair, rows in found.items() if (rows.noise == noise).any()}
 
 

@@ -25,16 +25,14 @@ import numpy as np
 import torch
 from scipy import optimize
 
-from . import InputError, checks, data, evaluate, files, theory
+from . import InputError, data, evaluate, theory
 from .curvature import LARGEST_EXACT, gradient, input_curvature, norms
 from .logit_losses import negative_log_odds, negative_margin, tempered
 from .metrics import FROBENIUS, PART, PROBES, SPACE, STEP, curvatures, digits, sample
 from .model import predict
 from .progress import each
-from .records import COMMITTED
 from .runs import Run, environment
 
-RECORDS = COMMITTED / "curvature"  # two levels below the records of runs, which `records.read` thus leaves alone
 BETA = 20.0  # the least sharpness, doubled from 5, at which a twin changes about 1 % of the predictions or less, CIFAR-10 included
 CHAIN_SIGMA, CHAIN_DRAWS = 0.02, 100  # small enough for the second-order picture of theorem 6.1 on digits
 MATCHED = 0.9  # mean over images of the largest softmax value, at which networks are compared
@@ -114,10 +112,3 @@ def _measure_twin(twin, images, labels, index: int, eta_sigma: float) -> dict[st
         "chain_eta": small.moved.mean(0),
         "chain_eta_trained": noisy(eta_sigma, PROBES).moved.mean(0),
     }
-
-
-def write(record: dict, folder: Path) -> Path:
-    """Write a record as <dataset>-<preset>/<name>.json under a folder."""
-    path = folder / checks.place(record)
-    files.write_json(path, record)
-    return path

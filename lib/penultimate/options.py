@@ -21,13 +21,15 @@ MOST_SEEDS = 10_000
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Dataset = Annotated[str, typer.Option(help="digits, cifar10, svhn, an .npz file in Keras layout, or a folder of class folders of pictures")]
-Preset = Annotated[str | None, typer.Option(help=f"one of {', '.join(PRESETS)}  [default: digits for digits, small for others]")]
+Preset = Annotated[str | None, typer.Option(help=f"one of {', '.join(PRESETS)} (default: digits for digits, small for others)")]
 Methods = Annotated[str, typer.Option(help=f"'all', or names joined by commas: {', '.join(METHODS)}")]
 Seeds = Annotated[str, typer.Option(help="a seed, a range 0-4, or a list 0,2,5")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets  [default: data/cache]")]
+DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets (default: data/cache)")]
 Budget = Annotated[str | None, typer.Option(help="time to spend, as 90s, 9m or 2h; the next call goes on from there")]
 Perturbation = Annotated[str, typer.Option(help=f"one of {', '.join(NOISES)}, or several joined by +")]
+TestImages = Annotated[int, typer.Option(help="at most this many, of a fixed shuffle of the test images")]
+Records = Annotated[Path | None, typer.Option(help="folder to write to (default: the command's name in data/cache)")]
 Jobs = Annotated[int, typer.Option(help="processes that share the cores")]
 Backend = Annotated[str, typer.Option(help="where runs are computed: processes (here), or on a ray or dask cluster, see CLUSTER.md")]
 Address = Annotated[str | None, typer.Option(help="of the cluster: HOST:6379 for ray, tcp://HOST:8786 or a scheduler file for dask")]

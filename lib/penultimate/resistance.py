@@ -21,43 +21,31 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import InputError, checks, explanation
-from .adversary import RECORDS, chosen
+from . import InputError, explanation, measured
+from .adversary import chosen
 from .evaluate import seed_interval, unpack
 from .explanation import decades, distance, links, quantity
-from .methods import METHODS
+from .measured import PLACES
 from .records import differences, verdict
 
 LEFT, WORSE, GAP = 0.05, 0.02, 0.05  # the rule `unmasked`, as shares of the images
-PLACES = {"digits": "digits", "cifar10": "small"}
 MEASURES = ("eq. 21", "‖H‖²", "eq. 21, matched confidence", "‖H‖², matched confidence")
 CERTIFIED = 50  # images on which a rank correlation with certified radii is taken, at least
 FEWEST = 4  # methods over which a rank correlation between methods is taken
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
-    """One row per run: method, seed, clean (N,), apgd (norm -> (budgets, N)), record; left out: the committed records.
-
-    Raises InputError where there are none.
-    """
-    root = (Path(folder) if folder else RECORDS) / f"{dataset}-{preset}"
-    found = [checks.read(path, checks.adversary_record, "adversary record") for path in sorted(root.glob("*.json"))]
-    if not found:
-        raise InputError(f"no adversary records of {dataset} with preset {preset}: make them with python -m penultimate adversary")
-    rows = pd.DataFrame([
+    """One row per run: method, seed, clean (N,), apgd (norm -> (budgets, N)), record; see `measured.read`."""
+    return pd.DataFrame([
         dict(method=r["config"]["method"], seed=r["config"]["seed"], clean=unpack(r["clean"]), record=r,
              apgd={norm: unpack(packed) for norm, packed in r["apgd"].items()})
-        for r in found
+        for r in measured.read("adversary", folder, dataset, preset, apart=("method", "seed"))
     ])  # fmt: skip
-    if rows.duplicated(["method", "seed"]).any():
-        raise InputError(f"{root} holds two adversary records of one method and seed: keep one in the folder")
-    return rows.sort_values(["method", "seed"], key=lambda c: c.map(list(METHODS).index) if c.name == "method" else c, ignore_index=True)
 
 
 def sets(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
     """Data set -> its rows of `read`, for those that the folder has."""
-    root = Path(folder) if folder else RECORDS
-    return {d: read(folder, d, preset) for d, preset in PLACES.items() if any((root / f"{d}-{preset}").glob("*.json"))}
+    return {dataset: read(folder, dataset, preset) for dataset, preset in measured.present("adversary", folder)}
 
 
 def accuracies(rows: pd.DataFrame, norm: str) -> pd.DataFrame:

@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import InputError, checks
+from . import InputError, checks, measured
 from .calibration import calibration_error, overconfidence
 from .evaluate import seed_interval, unpack
+from .measured import SEVERITIES
 from .methods import METHODS
 from .records import cell, differences, pipes, verdict
-from .transfer import MATRIX, NEAR, PERTURBATIONS, RECORDS, SEVERITIES, levels_of
+from .transfer import MATRIX, NEAR, PERTURBATIONS, levels_of
 
-PRESETS = (("digits", "digits"), ("cifar10", "small"))  # what is studied
 TRAINED = ("gaussian", *MATRIX)
 WITHOUT_NOISE = {"both": "normal", "proposed": "discriminative"}  # what is left of a method when it sees clean images alone
 FEWEST = 20  # predictions of a seed in a bin of confidence, below which it is not drawn
@@ -43,17 +43,10 @@ class Transfer(NamedTuple):
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> Transfer:
-    """What lies in <folder>/<dataset>-<preset> (default: the committed transfer records).
-
-    Raises InputError where there is nothing, and where a record was measured at other severities.
-    """
-    root = (Path(folder) if folder else RECORDS) / f"{dataset}-{preset}"
-    paths = sorted(path for path in root.glob("*.json") if path.name != SEVERITIES)
-    if not paths:
-        raise InputError(f"no transfer records of {dataset} with preset {preset}: make them with python -m penultimate transfer")
-    chosen = checks.read(root / SEVERITIES, checks.severities, "choice of severities")
-    found = [checks.read(path, checks.transfer_record, "transfer record") for path in paths]
-    found.sort(key=lambda r: (r["config"]["noise"], list(METHODS).index(r["config"]["method"]), r["config"]["seed"]))
+    """The transfer records of a data set, see `measured.read`. Raises InputError where one was measured at other severities."""
+    found = measured.read("transfer", folder, dataset, preset)
+    path = measured.home("transfer", folder, dataset, preset) / SEVERITIES
+    chosen = checks.read(path, checks.severities, "choice of severities")
     return Transfer(found, chosen, pd.DataFrame([row for record in found for row in _rows(record, chosen)]))
 
 
@@ -62,15 +55,15 @@ def _rows(record: dict, chosen: dict) -> list[dict]:
     clean = unpack(record["clean"])[None]
     rows = [run | {"perturbation": "clean", "level": 1.0, "severity": 0.0, "accuracy": float(clean.mean()), "correct": clean}]
     for name, levels in levels_of(chosen).items():
-        measured = record["perturbations"].get(name, {"levels": None})
-        if measured["levels"] != [list(level) if isinstance(level, tuple) else level for level in levels]:
+        one = record["perturbations"].get(name, {"levels": None})
+        if one["levels"] != [list(level) if isinstance(level, tuple) else level for level in levels]:
             raise InputError(
                 f"{record['name']} was measured at other severities of {name} than {SEVERITIES} names: delete it, and make it again"
             )
         targets = targets_of(chosen["perturbations"][name])
         rows += [
             run | {"perturbation": name, "level": targets[level], "severity": level, "accuracy": float(correct.mean()), "correct": correct}
-            for level, correct in zip(levels, unpack(measured["correct"]), strict=True)
+            for level, correct in zip(levels, unpack(one["correct"]), strict=True)
         ]
     return rows
 
@@ -88,8 +81,7 @@ def targets_of(rows: list[dict]) -> dict:
 
 def sets(folder: str | Path | None = None) -> dict[str, Transfer]:
     """Data set -> its records, as far as the folder has them."""
-    root = Path(folder) if folder else RECORDS
-    return {dataset: read(folder, dataset, preset) for dataset, preset in PRESETS if any((root / f"{dataset}-{preset}").glob("*-s*.json"))}
+    return {dataset: read(folder, dataset, preset) for dataset, preset in measured.present("transfer", folder)}
 
 
 def own(table: pd.DataFrame) -> pd.DataFrame:

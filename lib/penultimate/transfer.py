@@ -19,16 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import calibration, checks, data, evaluate, files
+from . import calibration, data, evaluate
 from .metrics import DRAWS
 from .model import predict
 from .noise import FIXED, apply, must_touch
 from .progress import each
-from .records import COMMITTED
 from .runs import Config, Run, environment
 
-RECORDS = COMMITTED / "transfer"
-SEVERITIES = "severities.json"
 TARGETS = (0.9, 0.75, 0.5)  # shares of its clean accuracy that `normal` keeps
 NEAR = 0.05  # a share that lies further from its target is called not reached
 PATCH = 0.125  # side of the patches in occlusion + Gaussian, as a share of the image's: one pixel in eight
@@ -145,15 +142,3 @@ def matrix_configs(chosen: dict, seeds: list[int]) -> list[Config]:
         Config(**which, method=method, seed=seed, noise=noise, sigma=level.get(noise, matched["sigma"]))
         for seed in seeds for method in ("both", "proposed") for noise in MATRIX
     ]  # fmt: skip
-
-
-def path_of(config: Config, folder: Path) -> Path:
-    """Where a configuration's record stands, and beside it `severities.json`."""
-    return folder / checks.place({"name": config.name, "config": {"method": config.method}})
-
-
-def write(config: Config, record: dict, folder: Path) -> Path:
-    """Write the record of a configuration."""
-    path = path_of(config, folder)
-    files.write_json(path, record)
-    return path

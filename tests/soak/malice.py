@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from penultimate import InputError, data, explanation, films, flatness, records
+from penultimate import InputError, data, explanation, films, records
 from penultimate.runs import Run, load_or_train
 
 from . import Row, row, runs
@@ -122,7 +122,6 @@ def tries(folder: Path, trace: Path) -> dict:
         "a pickle named .npz": lambda: (folder / "p.npz").write_bytes(pickled(trace)) and data.load(str(folder / "p.npz")),
         "CIFAR-10 batches with another checksum": cifar,
         **{f"a record named {name!r}": lambda name=name, i=i: collected(name, i) for i, name in enumerate(NAMES)},
-        "a curvature record named ../": lambda: flatness.write({"name": NAMES[0], "config": {"method": "normal"}}, folder / "inside"),
         "YAML with tags as a record": lambda: (yaml("yaml/set"), records.read(folder / "yaml")),
         "YAML with tags as a film": lambda: (yaml("films/digits-digits"), films.read(folder)),
         "YAML with tags as a curvature record": lambda: (yaml("curved/digits-digits"), explanation.read(folder / "curved")),
