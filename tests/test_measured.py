@@ -6,8 +6,22 @@ import re
 
 import pytest
 
-from penultimate import InputError, adversary, cli, experiments, explanation, files, flatness, jobs, measured, records, resistance, shifts
-from penultimate.runs import Config, Run
+from penultimate import (
+    InputError,
+    adversary,
+    cli,
+    experiments,
+    explanation,
+    files,
+    flatness,
+    jobs,
+    measured,
+    records,
+    resistance,
+    shifts,
+    transfer,
+)  # fmt: skip
+from penultimate.runs import Config, Run, load_or_train
 
 READERS = {"curvature": explanation.read, "transfer": shifts.read, "adversary": resistance.read}
 
@@ -117,3 +131,15 @@ def test_adversary_adds_autoattack_and_asks_for_the_sources_of_a_missing_record_
     assert sources["both", 0] == {"normal": "normal 0"} and sources["normal", 0] == {}
     assert sources["both", 1] == {"normal": "normal 1", "another seed": "both 0"} and sources["normal", 1] == {"another seed": "normal 0"}
     assert ["normal 1", "both 1"] in trained and trained[-1] == []
+
+
+@pytest.mark.parametrize("kind", ["transfer", "adversary"])
+def test_a_run_on_resized_images_is_measured_on_images_of_its_size(kind, tiny, tmp_path):
+    config = tiny(image_size=6, epochs=1)
+    run, seen = load_or_train(config, store=tmp_path), set()
+    run.model.register_forward_pre_hook(lambda model, given: seen.add(given[0].shape[-1]))
+    if kind == "transfer":
+        transfer.measure(run, transfer.severities([run], draws=1), images=10, draws=1)
+    else:
+        adversary.measure(run, {}, images=4, checked=4, certified=2, n=60)
+    assert seen == {6}

@@ -51,7 +51,7 @@ def measure(
 ) -> dict:  # fmt: skip
     """The record of a run (see the module), without AutoAttack; sources: name -> run whose adversarial images are tried on it."""
     started, config = time.perf_counter(), run.config
-    splits, model = data.load(config.dataset, root), run.model.to(device)
+    splits, model = data.load(config.dataset, root, config.image_size), run.model.to(device)
     x, y = _images(splits, images, device)
     budgets, middle, correct = of(BUDGETS, config.dataset), of(MIDDLE, config.dataset), {}
     for norm, budget in each([(name, budget) for name, values in budgets.items() for budget in values], config.name, "attack"):
@@ -76,7 +76,7 @@ def measure(
 def with_autoattack(record: dict, run: Run, images: int, device: str = "cpu", root: Path | None = None) -> dict:
     """The record with the standard AutoAttack at the middle budgets on the first `images` of its images: minutes for a hundred digits."""
     started, images = time.perf_counter(), min(images, record["data"]["test_images"])
-    x, y = _images(data.load(run.config.dataset, root), images, device)
+    x, y = _images(data.load(run.config.dataset, root, run.config.image_size), images, device)
     found = {}
     for norm, budget in each([*record["settings"]["middle"].items()], run.config.name, "AutoAttack"):
         found[norm] = evaluate.pack(attacks.adversarial_correct(run.model.to(device), x, y, norm, budget, "autoattack"))

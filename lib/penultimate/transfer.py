@@ -76,7 +76,7 @@ def nearest(levels: list, share, target: float) -> tuple:
 def severities(runs: list[Run], device: str = "cpu", draws: int = DRAWS, root: Path | None = None) -> dict:
     """What `severities.json` holds: perturbations -> rows of target, level, share; the level of salt and pepper as harmful as the noise
     trained with (`matched`); clean accuracy, seeds, images. runs: of `normal`, one a seed."""
-    config, splits = runs[0].config, data.load(runs[0].config.dataset, root)
+    config, splits = runs[0].config, data.load(runs[0].config.dataset, root, runs[0].config.image_size)
     validation, models = splits.validation.sample(VALIDATION).to(device), [run.model.to(device) for run in runs]
     clean = float(np.mean([(predict(m, data.to_unit(validation.images)) == validation.labels).double().mean().item() for m in models]))
 
@@ -111,7 +111,7 @@ def measure(run: Run, chosen: dict, device: str = "cpu", images: int = 1000, dra
     Raises InputError for a level that cannot apply or leaves every image as it is.
     """
     started, config = time.perf_counter(), run.config
-    splits, model = data.load(config.dataset, root), run.model.to(device)
+    splits, model = data.load(config.dataset, root, config.image_size), run.model.to(device)
     test = splits.test.sample(images).to(device)
     x, y = data.to_unit(test.images), test.labels
     measured = {}
