@@ -2,11 +2,11 @@
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
 vision, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, memory, train, evaluate, geometry,
-logit_losses, curvature, theory, layers, configs, integrity, metrics, runs, planes, checks, records, progress, engines, jobs, measured,
-suggest, roads, ranks, flatness, explanation, accounts, calibration, transfer, shifts, films, lookup, grids, experiments, replication,
-published, attacks, certified, adversary, resistance, accounts_adversary, evidence, claims, embed, figures, figures_curvature,
-figures_experiments, figures_transfer, figures_adversary, figures_pictures, drawings, widgets, explorers, bench, reliability, execution,
-report, options, cli and its commands in cli_*.
+logit_losses, curvature, theory, layers, configs, integrity, metrics, runs, planes, checks, wording, records, progress, engines, jobs,
+measured, suggest, roads, ranks, flatness, explanation, accounts, calibration, transfer, shifts, films, lookup, grids, experiments,
+replication, published, attacks, certified, adversary, resistance, accounts_adversary, evidence, claims, embed, figures,
+figures_curvature, figures_experiments, figures_transfer, figures_adversary, figures_pictures, drawings, widgets, explorers, bench,
+reliability, execution, report, options, cli and its commands in cli_*.
 """
 
 import math

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from .explanation import QUANTITIES, complete, flatter_than_each, sets
-from .records import level_name, pipes
+from .records import level_name, pipes, seeds_told
 
 
 def shown(found: dict) -> str:
@@ -47,17 +47,13 @@ def markdown(folder: str | Path | None = None) -> str:
 def caption(rows: pd.DataFrame) -> str:
     """What stands beside every number: data, n, space, noise, hardware."""
     first = rows.record.iloc[0]
-    settings, seeds = first["settings"], rows.groupby("method").seed.nunique()
+    settings, seeds = first["settings"], rows.groupby("method", sort=False).seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))
     over = {True: "t intervals over seeds", False: "bootstrap intervals over images"}
     interval = " or, where n = 1, ".join(over[several] for several in sorted(set(seeds > 1), reverse=True))
-    n = (
-        str(seeds.max())
-        if seeds.nunique() == 1
-        else ", ".join(f"{count} ({method})" for method, count in seeds[list(dict.fromkeys(rows.method))].items())
-    )
     return (
-        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images; n = {n} seed(s), 95 % {interval}; curvature in "
-        f"{settings['space']} space, h = {settings['step']:g}, {settings['probes']} probes; ‖H‖² is the squared Frobenius norm that "
-        f"automatic differentiation sees; robustness: {settings['draws']} views at noise {level_name(settings['sigma'])}; {machines}."
+        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images; n = {seeds_told(seeds)}, 95 % {interval}; "
+        f"curvature in {settings['space']} space, h = {settings['step']:g}, {settings['probes']} probes; "
+        f"‖H‖² is the squared Frobenius norm that automatic differentiation sees; "
+        f"robustness: {settings['draws']} views at noise {level_name(settings['sigma'])}; {machines}."
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .evaluate import unpack
-from .records import cell, pipes, summary
+from .records import cell, pipes, seeds_told, summary
 from .resistance import abstentions, accuracies, budget_name, certified, checked, sets, shown_budgets, smoothed_at
 
 
@@ -69,10 +69,9 @@ def caption(rows: pd.DataFrame) -> str:
     first = rows.record.iloc[0]
     settings, seeds = first["settings"], rows.groupby("method", sort=False).seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))
-    n = str(seeds.max()) if seeds.nunique() == 1 else ", ".join(f"{count} ({method})" for method, count in seeds.items())
     return (
-        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images of a fixed shuffle; n = {n} seed(s), 95 % t intervals "
-        f"over seeds; APGD, {settings['steps']} steps, one start; certificates on {settings['certified_images']} images, "
+        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images of a fixed shuffle; n = {seeds_told(seeds)}, "
+        f"95 % t intervals over seeds; APGD, {settings['steps']} steps, one start; certificates on {settings['certified_images']} images, "
         f"n0 = {settings['n0']}, n = {settings['n']:,}, α = {settings['alpha']:g}; {machines}."
     )
 

@@ -11,6 +11,7 @@ from .data import CACHE, HOME, is_own, short
 from .evaluate import image_interval, seed_interval, unpack
 from .methods import METHODS
 from .runs import Config
+from .wording import cell, level_name, seeds_told
 
 COMMITTED = HOME / "data" / "records"
 KEYS = ["dataset", "preset", "method", "seed"]
@@ -146,31 +147,6 @@ def geometry(found: list[dict]) -> pd.DataFrame:
     return pd.DataFrame([{key: r["config"][key] for key in KEYS} | r["metrics"]["last"]["geometry"] for r in found])
 
 
-def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
-    """A mean with its interval, in points (per cent).
-
-    >>> cell(0.9335, 0.925, 0.942), cell(0.01, -0.002, 0.022, signed=True)
-    ('93.3 [92.5, 94.2]', '+1.0 [-0.2, +2.2]')
-    """
-    if np.isnan(low):  # one run, no interval
-        return f"{100 * mean:{'+' if signed else ''}.1f}"
-    sign = "+" if signed else ""
-    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (mean, low, high))
-    return f"{mean} [{low}, {high}]"
-
-
-def level_name(level: float) -> str:
-    """A standard deviation for people, in grey levels, and in pixel units of [0,1] where that is a short number.
-
-    >>> level_name(0.0), level_name(8 / 255), level_name(0.3)
-    ('clean', '8/255', '0.3 (76.5/255)')
-    """
-    if not level:
-        return "clean"
-    grey = f"{255 * level:.4g}/255"
-    return f"{level:g} ({grey})" if len(f"{level:g}") <= 4 else grey
-
-
 def wide(reduced: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
     """`summary` or `differences` as a table for people: a row per method, a column per level, cells 'mean [low, high]' in per cent."""
     cells = reduced.assign(cell=[cell(*row, signed=signed) for row in reduced[["mean", "low", "high"]].to_numpy()])
@@ -224,8 +200,6 @@ def caption(found: list[dict]) -> str:
     if not found:
         raise InputError("no records of this data set and preset: train it first (python -m penultimate train --help)")
     seeds = Counter(r["config"]["method"] for r in found)
-    same = len(set(seeds.values())) == 1
-    number = f"{max(seeds.values())} seed(s)" if same else ", ".join(f"{n} ({method})" for method, n in seeds.items())
     over = {True: "t intervals over seeds", False: "bootstrap intervals over test images"}
     interval = " or, where n = 1, ".join(over[several] for several in sorted({n > 1 for n in seeds.values()}, reverse=True))
     machine = lambda r: f"{r['environment']['device']}, {r['environment']['threads']} thread(s), torch {r['environment']['torch']}"  # noqa: E731
@@ -233,7 +207,8 @@ def caption(found: list[dict]) -> str:
     sizes, draws = first["data"]["images"], len(first["metrics"]["last"]["gaussian"]["accuracy"][0])
     return (
         f"{short(first['config']['dataset'])} ({first['data']['provenance']}), {sizes['train']:,} training and {sizes['test']:,} test "
-        f"images{_classes(first)}, last epoch; n = {number}, {draws} noise draws each; 95 % {interval}; {devices}.{_exactness(found)}"
+        f"images{_classes(first)}, last epoch; n = {seeds_told(seeds)}, {draws} noise draws each; 95 % {interval}; {devices}."
+        f"{_exactness(found)}"
     )
 
 

@@ -21,7 +21,7 @@ from .calibration import calibration_error, overconfidence
 from .evaluate import seed_interval, unpack
 from .measured import SEVERITIES
 from .methods import METHODS
-from .records import cell, differences, pipes, verdict
+from .records import cell, differences, pipes, seeds_told, verdict
 from .transfer import MATRIX, NEAR, PERTURBATIONS, levels_of
 
 TRAINED = ("gaussian", *MATRIX)
@@ -221,12 +221,11 @@ def caption(found: Transfer) -> str:
     """What stands beside every number: data, n, draws, hardware."""
     runs, first = own(found.table), found.records[0]
     seeds = runs.groupby("method", sort=False).seed.nunique()
-    number = f"{seeds.max()}" if seeds.nunique() == 1 else ", ".join(f"{n} ({method})" for method, n in seeds.items())
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in found.records}))
     interval = "t intervals over seeds" if seeds.max() > 1 else "bootstrap intervals over test images"
     return (
         f"{first['config']['dataset']}, {first['data']['test_images']:,} test images, {first['settings']['draws']} draw(s) of what is "
-        f"random; severities chosen on {found.severities['images']:,} validation images; n = {number} seed(s), 95 % "
+        f"random; severities chosen on {found.severities['images']:,} validation images; n = {seeds_told(seeds)}, 95 % "
         f"{interval}; {machines}"
     )
 

@@ -1,0 +1,39 @@
+"""Numbers as people read them: with their interval, in grey levels, of how many seeds."""
+
+import numpy as np
+
+
+def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
+    """A mean with its interval, in points (per cent).
+
+    >>> cell(0.9335, 0.925, 0.942), cell(0.01, -0.002, 0.022, signed=True)
+    ('93.3 [92.5, 94.2]', '+1.0 [-0.2, +2.2]')
+    """
+    if np.isnan(low):  # one run, no interval
+        return f"{100 * mean:{'+' if signed else ''}.1f}"
+    sign = "+" if signed else ""
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (mean, low, high))
+    return f"{mean} [{low}, {high}]"
+
+
+def level_name(level: float) -> str:
+    """A standard deviation for people, in grey levels, and in pixel units of [0,1] where that is a short number.
+
+    >>> level_name(0.0), level_name(8 / 255), level_name(0.3)
+    ('clean', '8/255', '0.3 (76.5/255)')
+    """
+    if not level:
+        return "clean"
+    grey = f"{255 * level:.4g}/255"
+    return f"{level:g} ({grey})" if len(f"{level:g}") <= 4 else grey
+
+
+def seeds_told(counts) -> str:
+    """The number of seeds, from method -> seeds (a dictionary or a series).
+
+    >>> seeds_told({"normal": 5, "both": 5}), seeds_told({"normal": 5, "both": 5, "stability": 3})
+    ('5 seed(s)', '5 seed(s) (stability: 3)')
+    """
+    most = max(n for _, n in counts.items())
+    fewer = ", ".join(f"{method}: {n}" for method, n in counts.items() if n != most)
+    return f"{most} seed(s)" + f" ({fewer})" * bool(fewer)
