@@ -222,3 +222,10 @@ def test_the_committed_records_hold_every_arm_on_five_seeds(name):
     assert lost == set() or name == "fronts"  # there, weights are turned up until training breaks
     held = {(one["arm"], one["seed"]): one["name"] for one in found["rows"]}
     assert held == {key: run for key, run in expected.items() if key not in lost}
+
+
+def test_what_lies_beyond_the_axis_stands_at_its_own_edge():
+    rows = [("a claim", what, mean, mean - 1, mean + 1, "holds") for what, mean in (("far", 60), ("near", 5), ("behind", -20))]
+    figure = figures_experiments.evidence(pd.DataFrame(rows, columns=["claim", "evidence", "mean", "low", "high", "holds"]), "t")
+    told = {note.text.split(">")[1].split("<")[0]: (note.x, note.xanchor) for note in figure.layout.annotations if "span" in note.text}
+    assert told == {"+60 [+59, +61] ▸": (1, "right"), "◂ -20 [-21, -19]": (0, "left")} and [trace.x[0] for trace in figure.data] == [5]

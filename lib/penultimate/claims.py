@@ -138,7 +138,7 @@ CLAIMS = [
     Claim("Resists adversaries better than normal training", "study", D, P(explained, "resists", None, ("proposed − normal",), "points")),
     Claim("Resists adversaries better than `both`", "study", D, P(explained, "resists", None, ("proposed − both",), "points")),
     Claim(
-        "Resists them better within the next larger budget too, than `noisy`, `both` and `stability`", "study", D,
+        "Within the next larger budget it beats the rivals that saw noise", "study", D,
         P(explained, "beyond", None, ("proposed − noisy", "proposed − both", "proposed − stability"), "points"),
     ),
     Claim(

@@ -134,11 +134,12 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
         for one in own.itertuples():
             lines += 1
             colour, symbol = VERDICTS[one.holds]
-            side = dict(xref="paper", showarrow=False, xanchor="right", font_size=11, y=-lines)
-            figure.add_annotation(x=0, text=one.evidence, xshift=-8, **side)
+            line = dict(xref="paper", showarrow=False, font_size=11, y=-lines)
+            figure.add_annotation(x=0, text=one.evidence, xanchor="right", xshift=-8, **line)
             if not SHOWN[0] < one.mean < SHOWN[1]:
-                beyond = f"<span style='color:{colour}'>{one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}] ▸</span>"
-                figure.add_annotation(x=1, text=beyond, **side)
+                number, right = f"{one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}]", one.mean > 0
+                told = f"<span style='color:{colour}'>{f'{number} ▸' if right else f'◂ {number}'}</span>"
+                figure.add_annotation(x=int(right), text=told, xanchor="right" if right else "left", **line)
                 continue
             error = dict(type="data", symmetric=False, array=[one.high - one.mean], arrayminus=[one.mean - one.low], thickness=2)
             figure.add_scatter(
