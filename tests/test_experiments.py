@@ -219,7 +219,7 @@ def test_the_committed_records_hold_every_arm_on_five_seeds(name):
     found = experiments.read(name)
     expected = {key: config.name for key, config in grids.arms(name, range(5)).items()}
     lost = {(one["arm"], one["seed"]) for one in found["failed"]}
-    assert lost == set() or name == "fronts"  # there, weights are turned up until training breaks
+    assert lost == set() or name in ("fronts", "rates")  # there, weights and rates are turned up until training breaks
     held = {(one["arm"], one["seed"]): one["name"] for one in found["rows"]}
     assert held == {key: run for key, run in expected.items() if key not in lost}
 
