@@ -225,7 +225,7 @@ def test_a_cluster_that_is_not_there_is_one_line(configs, store, monkeypatch, ba
 def test_a_cluster_engine_that_is_not_installed_is_named(configs, store, monkeypatch):
     for module, backend in (("ray", "ray"), ("distributed", "dask")):
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(InputError, match=rf"{backend} is not installed .*pip install 'penultimate\[cluster\]' on every machine"):
+        with pytest.raises(InputError, match=rf"{backend} is not installed .*pip install -e '.\[cluster\]' on every machine"):
             train_all(configs, store=store, backend=backend, address="127.0.0.1:9")
 
 
