@@ -71,7 +71,8 @@ def caption(rows: pd.DataFrame) -> str:
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))
     return (
         f"{first['config']['dataset']}, {first['data']['test_images']:,} test images of a fixed shuffle; n = {seeds_told(seeds)}, "
-        f"95 % t intervals over seeds; APGD, {settings['steps']} steps, one start; certificates on {settings['certified_images']} images, "
+        f"95 % t intervals over seeds (over images where all seeds agree); "
+        f"APGD, {settings['steps']} steps, one start; certificates on {settings['certified_images']} images, "
         f"n0 = {settings['n0']}, n = {settings['n']:,}, α = {settings['alpha']:g}; {machines}."
     )
 
