@@ -145,10 +145,14 @@ CLAIMS = [
         "Smoothed, it is certified on more images than normal training and `both`", "study", D,
         P(explained, "certified", None, ("proposed − normal", "proposed − both"), "points"),
     ),
-    Claim(
+    Claim(  # `alignment` against `normal`, and the next claim: added with digits' runs in view, before any on CIFAR-10
         "The alignment of noisy features does the work", "study", A,
-        chain(P(arm, "ablation", "proposed", "compactness + margin"), P(arm, "ablation", "alignment", "neither")),
+        chain(
+            P(arm, "ablation", "proposed", "compactness + margin"), P(arm, "ablation", "alignment", "neither"),
+            P(arm, "ablation", "alignment", "normal"),
+        ),
     ),
+    Claim("Compactness and margin add robustness to alignment", "study", A, P(arm, "ablation", "proposed", "alignment")),
     Claim("`both` beats `proposed` at the strongest noise", "study", "04_noise_sweep", P(beats, "both", "proposed", STRONGEST)),
     Claim("Cross-entropy on noisy logits is what `proposed` lacks", "study", A, P(arm, "ablation", "proposed + noisy CE", "proposed")),
     Claim("With it, the loss adds robustness to `both`", "study", A, P(arm, "ablation", "proposed + noisy CE", "both")),

@@ -49,7 +49,7 @@ AGAINST = {
 }
 # The rows that the others hang on, few enough for real images on a CPU.
 DECISIVE = {name: BASELINES[name] for name in ("normal", "both")}
-DECISIVE |= {name: ABLATION[name] for name in ("compactness + margin", "proposed")}
+DECISIVE |= {name: ABLATION[name] for name in ("compactness + margin", "alignment", "proposed")}
 EXPERIMENTS = {
     "ablation": ABLATION | {name: BASELINES[name] for name in ("normal", "both")},
     "centroids": CENTROIDS,
