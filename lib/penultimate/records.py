@@ -11,7 +11,7 @@ from .data import CACHE, HOME, is_own, short
 from .evaluate import image_interval, seed_interval, unpack
 from .methods import METHODS
 from .runs import Config
-from .wording import cell, level_name, seeds_told
+from .wording import cell, counted, level_name, seeds_told
 
 COMMITTED = HOME / "data" / "records"
 KEYS = ["dataset", "preset", "method", "seed"]
@@ -202,7 +202,7 @@ def caption(found: list[dict]) -> str:
     seeds = Counter(r["config"]["method"] for r in found)
     over = {True: "t intervals over seeds", False: "bootstrap intervals over test images"}
     interval = " or, where n = 1, ".join(over[several] for several in sorted({n > 1 for n in seeds.values()}, reverse=True))
-    machine = lambda r: f"{r['environment']['device']}, {r['environment']['threads']} thread(s), torch {r['environment']['torch']}"  # noqa: E731
+    machine = lambda r: f"{r['environment']['device']}, {counted(r['environment']['threads'], 'thread')}, torch {r['environment']['torch']}"  # noqa: E731
     devices, first = ", ".join(sorted({machine(r) for r in found})), found[0]
     sizes, draws = first["data"]["images"], len(first["metrics"]["last"]["gaussian"]["accuracy"][0])
     return (
@@ -230,10 +230,11 @@ def _exactness(found: list[dict]) -> str:
 
 
 def pipes(shown: pd.DataFrame) -> str:
-    """A table in Markdown, its index as the first column."""
+    """A table in Markdown, its index as the first column; columns of numbers, with their intervals or units, stand to the right."""
+    numbers = [shown.iloc[:, i].astype(str).str.fullmatch(r"[-+]?\d\S*( \S+){0,3}").mean() > 0.5 for i in range(shown.shape[1])]
     lines = [
         [shown.index.name or "method", *shown.columns],
-        ["---"] + ["---:"] * len(shown.columns),
+        ["---", *("---:" if number else "---" for number in numbers)],
         *([name, *row] for name, row in zip(shown.index, shown.to_numpy(), strict=True)),
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

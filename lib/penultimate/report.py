@@ -146,7 +146,8 @@ def outcome(dataset: str, preset: str) -> str:
     accuracy, gained = records.wide(records.summary(rows)), records.wide(records.differences(rows), signed=True)
     parts = [
         records.answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", records.pipes(accuracy),
-        "Difference to `normal` in points, paired:", records.pipes(gained), f"*{records.caption(records.read(None, dataset, preset))}*",
+        "<details><summary>Difference to <code>normal</code> in points, paired</summary>", records.pipes(gained), "</details>",
+        f"*{records.caption(records.read(None, dataset, preset))}*",
     ]  # fmt: skip
     return "\n\n".join(parts)
 

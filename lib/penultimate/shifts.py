@@ -23,6 +23,7 @@ from .measured import SEVERITIES
 from .methods import METHODS
 from .records import cell, differences, pipes, seeds_told, verdict
 from .transfer import MATRIX, NEAR, PERTURBATIONS, levels_of
+from .wording import counted
 
 TRAINED = ("gaussian", *MATRIX)
 WITHOUT_NOISE = {"both": "normal", "proposed": "discriminative"}  # what is left of a method when it sees clean images alone
@@ -223,8 +224,9 @@ def caption(found: Transfer) -> str:
     seeds = runs.groupby("method", sort=False).seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in found.records}))
     interval = "t intervals over seeds" if seeds.max() > 1 else "bootstrap intervals over test images"
+    draws = counted(first["settings"]["draws"], "draw")
     return (
-        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images, {first['settings']['draws']} draw(s) of what is "
+        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images, {draws} of what is "
         f"random; severities chosen on {found.severities['images']:,} validation images; n = {seeds_told(seeds)}, 95 % "
         f"{interval}; {machines}"
     )

@@ -28,12 +28,21 @@ def level_name(level: float) -> str:
     return f"{level:g} ({grey})" if len(f"{level:g}") <= 4 else grey
 
 
+def counted(n: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "seed"), counted(1200, "seed")
+    ('1 seed', '1,200 seeds')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
 def seeds_told(counts) -> str:
     """The number of seeds, from method -> seeds (a dictionary or a series).
 
     >>> seeds_told({"normal": 5, "both": 5}), seeds_told({"normal": 5, "both": 5, "stability": 3})
-    ('5 seed(s)', '5 seed(s) (stability: 3)')
+    ('5 seeds', '5 seeds (stability: 3)')
     """
     most = max(n for _, n in counts.items())
     fewer = ", ".join(f"{method}: {n}" for method, n in counts.items() if n != most)
-    return f"{most} seed(s)" + f" ({fewer})" * bool(fewer)
+    return counted(most, "seed") + f" ({fewer})" * bool(fewer)

@@ -10,6 +10,7 @@ import pandas as pd
 from .. import files
 from ..data import HOME
 from ..records import pipes
+from ..wording import counted
 from . import NAMES
 
 ROUNDS = 9
@@ -77,7 +78,7 @@ def markdown(found: dict[str, dict]) -> str:
     table = pd.DataFrame(cells, columns=["what", "against", "here", "there", "reached", "target", ""]).set_index("what")
     around = [record["environment"] for record in found.values()]
     loads = [e["load"] for e in around]
-    places = {f"{e['device']}, {e['threads']} thread(s), {e['cores']} cores, torch {e['torch']}" for e in around}
+    places = {f"{e['device']}, {counted(e['threads'], 'thread')}, {e['cores']} cores, torch {e['torch']}" for e in around}
     where = f"{'; '.join(sorted(places))}; load {min(loads)} to {max(loads)}"
     told = [f"{pipes(table)}\n\n*Times are medians of alternating runs after a warm-up; {where}.*"]
     if parts := [part for record in found.values() for part in _shares(record)]:
