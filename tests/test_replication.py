@@ -167,6 +167,18 @@ def test_rates_are_chosen_by_noisy_then_clean_validation_accuracy():
     assert replication.chosen(found + broken) == {"both": 0.1, "normal": 0.1}
 
 
+def test_a_method_of_which_every_rate_broke_off_is_left_out(tmp_path):
+    for config in replication.search():
+        if config.method == "proposed" or config.lr == 0.2:
+            replication.break_off(config, "the loss is not finite", tmp_path)
+    assert replication.broken_off(tmp_path, "svhn") == []
+    rates = replication.chosen([], replication.broken_off(tmp_path, "cifar10"))
+    assert rates == {"proposed": None}
+    by_name = {step.name: {c.method for c in step.configs} for step in replication.steps(rates)}
+    assert by_name["tuned: five methods, three seeds"] == {"normal", "noisy", "both", "stability"}
+    assert by_name["tuned: proposed, bn clean"] == set() and "proposed" in by_name["paper: normal, proposed"]
+
+
 def test_the_steps_hold_what_is_compared_and_no_run_twice():
     steps = replication.steps({"proposed": 0.2, "normal": 0.01})
     configs = [one for step in steps for one in step.configs]
@@ -214,12 +226,17 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     trial = dict(network="small", width=4, dim=8, images=64, batch=32, epochs=1)
     call = ["replicate", "--dataset", "digits", "--attacked", "4", "--records", str(tmp_path / "records")]
     call += [word for name, value in trial.items() for word in (f"--{name}", str(value))]
-    stopped = CliRunner().invoke(cli.app, [*call, "--budget", "0s"])
-    assert stopped.exit_code == 0 and "2 of 2 runs of this step are left; call again to go on" in stopped.output, stopped.output
-    done = CliRunner().invoke(cli.app, call)
-    assert done.exit_code == 0 and "every step is done; 2 runs broke" in done.output, done.output
-    again = CliRunner().invoke(cli.app, call)
-    assert again.exit_code == 0 and "trained" not in again.output and "every step is done" in again.output, again.output
+    run = lambda *more: CliRunner().invoke(cli.app, [*call, *more])  # noqa: E731
+    assert str(run("--steps", "9-12").exception) == "steps '9-12': give numbers from 1 to 11"
+    assert str(run("--steps", "4").exception).endswith("take it first (--steps 3)") and not (tmp_path / "runs").exists()
+    stopped = run("--budget", "0s")
+    assert stopped.exit_code == 0 and "2 of 2 runs of these steps are left; call again to go on" in stopped.output, stopped.output
+    done = run()
+    assert done.exit_code == 0 and "every step is done; 2 runs broke off" in done.output, done.output
+    turns = ("[1/11] smoke run: 0 of 2", "[2/11] paper: normal, proposed: 0 of 2", "[3/11] learning rates: 0 of 4", "[4/11] tuned")
+    assert [done.output.count(line) for line in turns] == [1, 1, 1, 1]
+    again = run()  # nothing is trained, broken runs neither
+    assert again.exit_code == 0 and "trained" not in again.output and "every step is done; 2 runs" in again.output, again.output
     kept = tmp_path / "records" / "trial"  # where no table looks
     assert not list((tmp_path / "records").glob("*/*.json"))
     wanted = {c for step in replication.steps({}, "digits", **trial) for c in step.configs if c.preset == "paper" and not step.folder}
@@ -236,6 +253,6 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     assert {c["lr"] for c in tuned if c["method"] in replication.ALL} == {0.01}
     shutil.rmtree(kept / "adversary")
     monkeypatch.setattr("penultimate.cli_replicate.find_spec", lambda name: None)
-    bare = CliRunner().invoke(cli.app, call)
+    bare = run()
     assert bare.output.count("pyautoattack is not installed here: no run is attacked") == 1 and "every step is done" in bare.output
     assert not (kept / "adversary").exists()

@@ -12,14 +12,14 @@ import pytest
 import torch
 from filelock import FileLock
 
-from penultimate import InputError, data, files, metrics, runs
+from penultimate import InputError, data, files, jobs, metrics, runs
 from penultimate.configs import DEFAULTS
 from penultimate.data import to_unit
 from penultimate.evaluate import unpack
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.runs import PRESETS, Config, load_or_train
-from penultimate.train import OutOfTime
+from penultimate.train import OutOfTime, Trainer
 
 
 def test_a_field_given_with_its_default_does_not_change_the_hash():
@@ -302,3 +302,29 @@ def test_an_npz_of_ones_own_is_trained_and_its_rebuilt_images_told(tiny, keras_n
     for accuracy, of_level in zip(gaussian["accuracy_exact"], unpack(gaussian["correct"]), strict=True):
         assert accuracy == pytest.approx(of_level[:, :8].mean(1).tolist(), abs=1e-6)
     assert run.config.name.startswith("set-small-proposed-s0-")
+
+
+def test_each_run_is_handed_over_as_soon_as_it_is_there(tiny, tmp_path):
+    """One from the store, one trained, and then one fails: the others were handed over, and are told to be finished."""
+    first, second = tiny(epochs=1), tiny(epochs=1, seed=1)
+    jobs.train_all([first], store=tmp_path)
+    seen = []
+    with pytest.raises(jobs.RunsFailed, match="1 of 3 runs failed") as error:
+        jobs.train_all([second, tiny(epochs=1, lr=1e30), first], store=tmp_path, on_run=lambda run: seen.append(run.config))
+    assert seen == [first, second] and [run.config for run in error.value.finished] == [second, first]
+    assert error.value.diverged == list(error.value.reasons) == [tiny(epochs=1, lr=1e30)]
+
+
+def test_an_error_of_the_device_stops_one_run_alone(tiny, tmp_path, monkeypatch, capsys):
+    one, other, original = tiny(epochs=1, seed=1), tiny(epochs=1), Trainer.epoch
+
+    def fail(self, epoch):
+        if self.config == one:
+            raise RuntimeError("CUDNN_STATUS_NOT_SUPPORTED\nand a lot more")
+        original(self, epoch)
+
+    monkeypatch.setattr(Trainer, "epoch", fail)
+    with pytest.raises(jobs.RunsFailed, match="RuntimeError: CUDNN_STATUS_NOT_SUPPORTED$") as error:
+        jobs.train_all([one, other], store=tmp_path)
+    assert [run.config for run in error.value.finished] == [other] and error.value.diverged == []
+    assert "Traceback" in capsys.readouterr().err  # a mistake in the code would end here as well

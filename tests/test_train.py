@@ -13,12 +13,13 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from penultimate import InputError, data, files
+from penultimate.batches import learning_rate, stream, training_set, views
 from penultimate.data import to_unit
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.noise import NOISES
 from penultimate.runs import Config
-from penultimate.train import OutOfTime, Trainer, learning_rate, stream, train, training_set, views
+from penultimate.train import OutOfTime, Trainer, compiles, train
 
 
 def state(trained):
@@ -369,3 +370,81 @@ def test_kept_memory_saves_the_page_faults_of_a_step():
     """The median of 20 steps, as now and then a step lets the heap grow; some 3,700 a step without, hardly any with."""
     plain, kept = (float(subprocess.check_output([sys.executable, "-c", FAULTS, word], text=True)) for word in ("", "keep"))
     assert kept < plain / 20
+
+
+@pytest.mark.parametrize(
+    "method, bn, passes", [("normal", "joint", 1), ("proposed", "joint", 1), ("proposed", "separate", 2), ("proposed", "clean", 2)]
+)
+def test_compiled_for_training_alone_in_whole_graphs(tiny, digits, method, bn, passes):
+    """As on a GPU, but with a compiler that counts and hands the graph back: every step runs whole graphs, evaluation none."""
+    config, ran, graphs = tiny(method=method, bn=bn, images=100), [], []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return lambda *given: ran.append(len(graphs)) or graph(*given)
+
+    plain, trainer = (Trainer(config, digits, "cpu") for _ in range(2))
+    trainer.compile(backend=counting)
+    for one in (plain, trainer):
+        one.features()
+        one.epoch(0)
+        one.features()
+        one.epoch(1)
+    lost = method == "proposed"
+    sizes = len({len(rows) for rows in torch.arange(len(trainer.train)).split(config.batch)})
+    assert sizes == 2 and torch._dynamo.utils.counters["graph_break"] == {}
+    assert len(ran) == 2 * trainer.batches * (passes + lost)  # a graph for the backbone's pass and one for the loss: not one for each block
+    assert len(graphs) <= sizes * (passes + 2 * lost) + 2 * lost
+    for a, b in zip(plain.model.parameters(), trainer.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert without_seconds(plain.history)[-1]["total"] == pytest.approx(trainer.history[-1]["total"], rel=1e-4)
+    torch.compiler.reset()
+
+
+def test_without_a_working_compiler_training_goes_on_and_a_line_says_so(monkeypatch, capsys):
+    def broken(*given, **options):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    monkeypatch.setattr("torch.compile", broken)
+    assert not compiles(torch.device("cpu"))
+    assert capsys.readouterr().err == "nothing is compiled, which makes training slower: Failed to find C compiler.\n"
+
+
+def test_no_epoch_is_begun_that_would_end_after_the_deadline(tiny, digits, tmp_path, monkeypatch):
+    """Epochs of ten seconds in a budget of 25: two. One that is over 8 seconds long is begun in a budget of 8 all the same: it goes on."""
+    clock, epoch = [1000.0], Trainer.epoch
+
+    def slow(self, number):
+        clock[0] += 10
+        epoch(self, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "epoch", slow)
+        for name in ("time", "monotonic"):
+            patched.setattr(time, name, lambda: clock[0])
+        for name, budget, done in (("long", 25, 2), ("short", 8, 1)):
+            with pytest.raises(OutOfTime, match=f"{done} of 3 epochs done"):
+                train(tiny(), digits, checkpoint=tmp_path / name, deadline=clock[0] + budget)
+
+
+def test_a_slow_checkpoint_is_written_seldom_and_where_a_call_ends(tiny, digits, tmp_path, monkeypatch, uninterrupted):
+    """Where every write counts as slow: the first epoch's, none within SPARSE seconds of it, at the deadline, after the last epoch."""
+    monkeypatch.setattr("penultimate.train.QUICK", -1.0)
+    config, written, began = tiny(best_on_test=True), [], []
+    monkeypatch.setattr(Trainer, "save", lambda self, path, save=Trainer.save: (save(self, path), written.append(len(self.history))))
+
+    def press(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, digits, checkpoint=tmp_path / "c", on_epoch=press)
+    assert written == [1]
+    clock = iter([0.0, 2.0])
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: next(clock))
+        with pytest.raises(OutOfTime, match="2 of 3 epochs done"):
+            train(config, digits, checkpoint=tmp_path / "c", deadline=1.0, on_epoch=lambda row: began.append(row["epoch"]))
+    resumed = train(config, digits, checkpoint=tmp_path / "c", on_epoch=lambda row: began.append(row["epoch"]))
+    assert began == [2, 3] and written == [1, 2, 3]
+    assert same(state(resumed), state(uninterrupted[0])) and same(files.read_tensors(tmp_path / "c")[0], uninterrupted[1])

@@ -1,7 +1,7 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
 A reproduction study of arXiv 2405.18499. Modules, each knowing only those before it:
-vision, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, memory, train, evaluate, geometry,
+vision, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, memory, batches, train, evaluate, geometry,
 logit_losses, curvature, theory, layers, configs, integrity, metrics, runs, planes, checks, wording, records, progress, engines, jobs,
 measured, suggest, roads, ranks, flatness, explanation, accounts, calibration, transfer, shifts, films, lookup, grids, experiments,
 replication, published, attacks, certified, adversary, resistance, accounts_adversary, evidence, claims, embed, figures,

@@ -90,6 +90,12 @@ def film(record: dict) -> None:
             _require(all(type(index) is int and 0 <= index < size for index in frame[name]), f"{name} from 0 to {size - 1}")
 
 
+def broken_record(record: dict) -> None:
+    """What is read of the record of a run that broke off (see `replication`)."""
+    _of_known(record["config"])
+    _require(all(isinstance(record[name], str) for name in ("name", "reason")), "name and reason")
+
+
 def curvature_record(record: dict) -> None:
     """What tables read of a curvature record (see `flatness`)."""
     _common(record)

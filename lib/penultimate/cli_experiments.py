@@ -26,14 +26,12 @@ def experiments(
     chosen = grids.DEFAULT if names == "all" else names.split(",")
     wanted = {name: grids.arms(name, seeds_of(seeds), located(dataset), preset) for name in chosen}
     configs = list(dict.fromkeys(config for arms in wanted.values() for config in arms.values()))
-    options = dict(device=device, root=data_root, jobs=jobs, backend=backend, address=address)
     failed = {}
     try:
-        runs = train_all(configs, budget=seconds_of(budget), **options)
+        runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     except RunsFailed as error:  # a result too: some arms are meant to go too far
-        failed = error.reasons
+        failed, runs = error.reasons, error.finished
         typer.echo(f"{error}", err=True)
-        runs = train_all([config for config in configs if config not in failed], budget=0, **options)
     found = {run.config: run for run in runs}
     for name, arms in wanted.items():
         finished = {key: found[config] for key, config in arms.items() if config in found}

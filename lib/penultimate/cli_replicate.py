@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Budget, DataRoot, Dataset, Device, app, seconds_of, with_config_fields
+from .options import Budget, DataRoot, Dataset, Device, app, seconds_of, seeds_of, with_config_fields
 
 ATTACKED = "test images of each finished run that are attacked and certified, where pyautoattack is installed; 0 = none"
 
@@ -18,57 +18,84 @@ def replicate(
     dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
     processes: Annotated[int, typer.Option("--jobs", help="processes that share the device")] = 1,
     records: Annotated[Path | None, typer.Option(help="folder to write to (default: data/cache/replication)")] = None,
-    attacked: Annotated[int, typer.Option(help=ATTACKED)] = 450, **fields,
+    attacked: Annotated[int, typer.Option(help=ATTACKED)] = 450,
+    only: Annotated[str | None, typer.Option("--steps", help="numbers of the steps to take, as 1-3 (default: all)")] = None, **fields,
 ):  # fmt: skip
-    """Train and measure the paper's comparison at full size: each step is complete before the next, and the next call goes on.
+    """Train and measure the paper's comparison at full size: what is first of use comes first, and the next call goes on.
 
-    What has a record in the folder is done. Fields of Config hold for all runs and make a trial of it, below the folder `trial`.
+    What has a record in the folder is done. Fields of Config hold for all runs and make a trial of it, below the folder `trial`. After the
+    budget a run may still be measured, at full size for a minute or two.
 
-    Example: python -m penultimate replicate --device cuda --jobs 3 --budget 9m --records data/records
+    Example: python -m penultimate replicate --device cuda --jobs 3 --budget 7m --records data/records
     """
-    from . import data, films, jobs, measured, replication
+    from . import InputError, data, films, jobs, measured, replication
     from .records import collect, read
 
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
-    deadline, broken = float("inf") if seconds is None else time.time() + seconds, {}
+    deadline = float("inf") if seconds is None else time.time() + seconds
     able = find_spec("pyautoattack") is not None
     if attacked and not able:
         typer.echo("pyautoattack is not installed here: no run is attacked; everything else is measured")
-    names = [step.name for step in replication.steps({}, dataset, **fields)]
-    for index, name in enumerate(names):
-        looked = folder / "search"
-        rates = replication.chosen(replication.searched(read(looked, dataset))) if looked.is_dir() else {}
-        step = replication.steps(rates, dataset, **fields)[index]
-        waiting = [c for c in step.configs if not measured.path_of(c, folder / step.folder).exists()]
-        typer.echo(f"[{index + 1}/{len(names)}] {name}: {len(step.configs) - len(waiting)} of {len(step.configs)} runs have a record")
-        options = dict(device=device, root=data_root, jobs=processes)
+
+    def all_steps() -> list[replication.Step]:
+        """As far as they are known: those of the last turn depend on the learning rates."""
+        looked, broken = folder / "search", replication.broken_off(folder, dataset)
+        found = replication.searched(read(looked, dataset)) if looked.is_dir() else []
+        return replication.steps(replication.chosen(found, broken), dataset, **fields)
+
+    def left(configs) -> list:
+        broken = {record["name"] for record in replication.broken_off(folder, dataset)}
+        return [c for c in configs if c.name not in broken and not measured.path_of(c, folder / places[c]).exists()]
+
+    def keep(run) -> None:
+        if not places[run.config] and replication.arm(run.config) == run.config.method:
+            films.collect([run], folder, data_root)
+        collect([run.record], folder / places[run.config])  # last: what has a record is done
+        attack(run)
+
+    def attack(run) -> None:
+        if attacked and able and not places[run.config] and time.time() < deadline:
+            _attack(run, folder / "adversary", attacked, device, data_root)
+
+    names = [step.name for step in all_steps()]
+    wanted = set(range(1, len(names) + 1)) if only is None else set(seeds_of(only, "steps"))
+    if not wanted <= set(range(1, len(names) + 1)):
+        raise InputError(f"steps {only!r}: give numbers from 1 to {len(names)}")
+    for turn in range(3):
+        steps = all_steps()
+        places = {config: step.folder for step in steps for config in step.configs}
+        chosen = [(number, step) for number, step in enumerate(steps, 1) if step.turn == turn and number in wanted]
+        if turn == 2 and chosen and left(steps[2].configs):
+            raise InputError(f"steps {only!r} take learning rates that step 3 chooses: take it first (--steps 3)")
+        for number, step in chosen:
+            done = len(step.configs) - len(left(step.configs))
+            typer.echo(f"[{number}/{len(names)}] {step.name}: {done} of {len(step.configs)} runs are done")
+        configs = [config for _, step in chosen for config in step.configs]
+        waiting = left(configs)
+        for run in filter(None, (jobs.stored(c, jobs.STORE) for c in set(configs) - set(waiting))):
+            attack(run)  # where an earlier call had no time for it
         try:
-            left = None if seconds is None else max(0.0, deadline - time.time())
-            trained = jobs.train_all(waiting, budget=left, **options)
+            budget_left = None if seconds is None else max(0.0, deadline - time.time())
+            jobs.train_all(waiting, device, data_root, budget=budget_left, jobs=processes, on_run=keep)
         except jobs.RunsFailed as error:  # a learning rate may be too high: the others are compared
-            broken |= error.reasons
+            for config in error.diverged:
+                replication.break_off(config, error.reasons[config], folder)
             typer.echo(f"{error}", err=True)
-            trained = jobs.train_all([c for c in waiting if c not in error.reasons], budget=0, **options)
-        collect([run.record for run in trained], folder / step.folder)
-        if not step.folder:
-            films.collect([run for run in trained if replication.arm(run.config) == run.config.method], folder, data_root)
-            _attack(step.configs if attacked and able else [], folder / "adversary", attacked, device, data_root, deadline)
-        unfinished = len(waiting) - len(trained) - sum(c in broken for c in waiting)
-        if unfinished or time.time() > deadline:
-            typer.echo(f"the time is up: {unfinished} of {len(step.configs)} runs of this step are left; call again to go on")
+        if unfinished := left(configs):
+            typer.echo(f"{len(unfinished)} of {len(configs)} runs of these steps are left; call again to go on")
             return
-    typer.echo(f"every step is done{f'; {len(broken)} runs broke' * bool(broken)}")
+    broken = replication.broken_off(folder, dataset)
+    typer.echo(f"every step is done{f'; {len(broken)} runs broke off' * bool(broken)}")
 
 
-def _attack(configs: list, folder: Path, images: int, device: str, root: Path | None, deadline: float) -> None:
-    """The records that `adversary` makes, of finished runs, as far as they are missing and the time allows.
+def _attack(run, folder: Path, images: int, device: str, root: Path | None) -> None:
+    """The record that `adversary` makes of a finished run, if it is missing.
 
-    At 450 images a run takes 115,000 gradients, as many as two or three epochs of training, and 132,000 passes for certificates.
+    At 450 images that takes 115,000 gradients, as many as two or three epochs of training, and 132,000 passes for certificates.
     """
-    from . import adversary, files, jobs, measured, runs
+    from . import adversary, files, measured
 
-    sizes = {"images": images, "checked": min(images, 100), "certified": min(images, 60)}
-    for config in configs:
-        path = measured.path_of(config, folder)
-        if time.time() < deadline and not path.exists() and (run := runs.stored(config, jobs.STORE)):
-            files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))
+    path = measured.path_of(run.config, folder)
+    if not path.exists():
+        sizes = {"images": images, "checked": min(images, 100), "certified": min(images, 60)}
+        files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))

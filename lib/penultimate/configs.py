@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from . import InputError, data, one_of
+from .batches import CROPS, SCHEDULES
 from .losses import DiscriminativeLoss
 from .methods import BATCHNORM, METHODS
 from .model import NETWORKS
 from .noise import NOISES
-from .train import CROPS, SCHEDULES
 
 # What each preset changes in Config's defaults, which are the authors' CIFAR-10 settings with the sound choice of every switch.
 PRESETS = {

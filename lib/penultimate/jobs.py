@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, nullcontext
 from multiprocessing import get_context
@@ -23,21 +24,25 @@ NARROW = 16  # channels of the first stage
 
 
 class RunsFailed(InputError):
-    """Some runs failed; reasons: configuration -> what stopped it."""
+    """Some runs failed; reasons: configuration -> what stopped it; diverged: those of them whose loss was not finite, which would be so
+    again; finished: the runs that did not fail."""
 
-    def __init__(self, reasons: dict[Config, str], asked: int):
-        self.reasons = reasons
+    def __init__(self, outcomes: dict[Config, Exception], asked: int, finished: list[Run]):
+        self.reasons = reasons = {c: str(outcome).removeprefix(f"{c.name}: ") for c, outcome in outcomes.items()}
+        self.diverged = [c for c, outcome in outcomes.items() if isinstance(outcome, FloatingPointError)]
+        self.finished = finished
         told = "; ".join(f"{config.name}: {reason}" for config, reason in reasons.items())
         super().__init__(f"{len(reasons)} of {asked} runs failed, the others are stored; {told}")
 
 
 def train_all(
     configs: list[Config], device: str = "cpu", root=None, store: Path | None = None, budget: float | None = None, jobs: int = 1,
-    backend: str = "processes", address: str | None = None,
+    backend: str = "processes", address: str | None = None, on_run: Callable[[Run], None] | None = None,
 ) -> list[Run]:  # fmt: skip
     """Load or train every configuration and return the runs that are finished, in the order asked for.
 
-    budget: seconds after which no further epoch is begun; what is left is printed, and the next call goes on from there.
+    budget: seconds in which epochs end; what is left is printed, and the next call goes on from there. on_run receives each finished run
+    as soon as it is there.
     jobs: processes, which share the cores. backend: processes, or the ray or dask cluster at an address, whose machines share the cache
     folder with this one; jobs is then how many runs it does at once (1: as many as it can). A run that fails is reported and does not
     stop the others; then InputError.
@@ -51,26 +56,28 @@ def train_all(
     if len(waiting) < len(configs):
         check_pictures([run for run in found.values() if run], root)  # said before anything is trained
         print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
+    for run in found.values():
+        if run and on_run:
+            on_run(run)
     if waiting:  # what would stop every run stops here, once; and data sets are downloaded before processes share them
         if backend == "processes":
             usable(device)
         for dataset, side in dict.fromkeys((c.dataset, c.image_size) for c in waiting):
             data.load(dataset, root, side)
     options = dict(device=device, root=root, store=store, deadline=time.time() + budget if budget is not None else None)
-    outcomes = _train_waiting(waiting, jobs, (backend, address), options) if waiting else {}
+    outcomes = _train_waiting(waiting, jobs, (backend, address), options, on_run) if waiting else {}
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
     if left:
         named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
         print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {named}")
-    failed = {
-        c: str(outcome).removeprefix(f"{c.name}: ") for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)
-    }
+    finished = [stored(c, store) or load_or_train(c, device, root, store) for c in configs if not outcomes.get(c)]
+    failed = {c: outcome for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)}
     if failed:
-        raise RunsFailed(failed, len(configs))
-    return [stored(c, store) or load_or_train(c, root=root, store=store) for c in configs if not outcomes.get(c)]
+        raise RunsFailed(failed, len(configs), finished)
+    return finished
 
 
-def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict) -> dict[Config, Exception | None]:
+def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict, on_run) -> dict[Config, Exception | None]:
     """Train what is not in the store; for each what stopped it: nothing, the budget, or an error."""
     progress, outcomes = Progress(waiting), {}
     if where[0] != "processes":
@@ -83,6 +90,8 @@ def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict
         for config, outcome in found:
             outcomes[config] = outcome
             progress.run(config, outcome)
+            if on_run and outcome is None and (run := stored(config, options["store"])):
+                on_run(run)
     except KeyboardInterrupt:
         print("\ninterrupted: finished runs and epochs are kept; call again to go on", file=sys.stderr)
         raise
@@ -200,4 +209,7 @@ def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
         load_or_train(config, on_epoch=on_epoch, **options)
     except (OutOfTime, InputError, FloatingPointError, torch.OutOfMemoryError) as reason:
         return reason
+    except RuntimeError as error:  # of a compiler or a device: the other runs go on
+        traceback.print_exc()
+        return RuntimeError(f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}")
     return None

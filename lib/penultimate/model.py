@@ -39,6 +39,9 @@ class ResNet(nn.Sequential):
         super().__init__(stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.num_features = widths[-1]
 
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)  # of its own, as PyTorch compiles nothing of the forward of nn.Sequential: block by block instead
+
 
 def resnet18(channels: int = 3, width: int = 64) -> ResNet:
     """CIFAR-style ResNet18: widths w, 2w, 4w, 8w, two blocks each; the paper's has w = 64."""

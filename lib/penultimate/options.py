@@ -36,8 +36,8 @@ Address = Annotated[str | None, typer.Option(help="of the cluster: HOST:6379 for
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out pictures that cannot be used, from now on; otherwise an error")]
 
 
-def seeds_of(text: str) -> list[int]:
-    """Seeds from text.
+def seeds_of(text: str, what: str = "seeds") -> list[int]:
+    """Seeds, or what else is counted, from text.
 
     >>> seeds_of("0-2,7")
     [0, 1, 2, 7]
@@ -46,13 +46,13 @@ def seeds_of(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", part)
         if not match:
-            raise InputError(f"seeds {text!r}: give a seed, a range 0-4, or a list 0,2,5")
+            raise InputError(f"{what} {text!r}: give a number, a range 0-4, or a list 0,2,5")
         first, last = int(match[1]), int(match[2] or match[1])
         if last - first >= MOST_SEEDS:
-            raise InputError(f"seeds {text!r}: {part.strip()} are more than {MOST_SEEDS:,} seeds; give a shorter range")
+            raise InputError(f"{what} {text!r}: {part.strip()} are more than {MOST_SEEDS:,}; give a shorter range")
         seeds += range(first, last + 1)
     if not seeds:
-        raise InputError(f"seeds {text!r} are empty: a range goes from the smaller to the larger")
+        raise InputError(f"{what} {text!r} are empty: a range goes from the smaller to the larger")
     return seeds
 
 

@@ -1,11 +1,16 @@
 """The published comparison at full size, as steps, each of use without those after it: a smoke run, `paper`, learning rates, `tuned`, more.
 
 A step is a list of configurations. The learning rates of `tuned` are chosen for each method among RATES, by its noisy, then its clean
-accuracy on the validation split after SEARCH_EPOCHS epochs, on a seed that no result uses.
+accuracy on the validation split after SEARCH_EPOCHS epochs, on a seed that no result uses. A run whose loss is not finite would break off
+again: it leaves a record of that, broken/<dataset>-<preset>/<name>.json, with its name, configuration and reason, and counts as done.
 """
 
+import dataclasses
+from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
+from . import checks, files
 from .metrics import TRIAL_SEED
 from .records import changed
 from .runs import Config, grid
@@ -16,10 +21,14 @@ RATES, SEARCH_EPOCHS, SEARCH_SEED = (0.01, 0.03, 0.1, 0.2), 10, TRIAL_SEED
 
 
 class Step(NamedTuple):
-    """Configurations to be trained before those of the next step. folder: of their records, below that of results."""
+    """Configurations that are trained before those of the next step where there are not processes enough for both.
+
+    turn: steps of one turn need nothing of each other. folder: of their records, below that of results.
+    """
 
     name: str
     configs: list[Config]
+    turn: int = 2
     folder: str = ""
 
 
@@ -34,9 +43,23 @@ def searched(found: list[dict]) -> list[dict]:
     return [r for r in found if r["config"]["preset"] == "tuned" and r["config"]["seed"] == SEARCH_SEED]
 
 
-def chosen(found: list[dict]) -> dict[str, float]:
-    """Method -> the best learning rate among the records of `search`; a rate whose run broke has no record, and is not chosen."""
-    best = {}
+def break_off(config: Config, reason: str, folder: Path) -> None:
+    """Leave a record of a run whose loss was not finite."""
+    record = {"name": config.name, "config": dataclasses.asdict(config), "reason": reason}
+    files.write_json(folder / "broken" / checks.place(record), record)
+
+
+def broken_off(folder: Path, dataset: str) -> list[dict]:
+    """The records of runs of a data set that broke off, under a folder of records."""
+    paths = sorted((folder / "broken").glob("*/*.json"))
+    found = [checks.read(path, checks.broken_record, "record of a run that broke off") for path in paths]
+    return [record for record in found if record["config"]["dataset"] == dataset]
+
+
+def chosen(found: list[dict], broken: list[dict] = ()) -> dict[str, float | None]:
+    """Method -> the best learning rate among the records of `search`; None for a method of which every rate broke off."""
+    lost = Counter(record["config"]["method"] for record in searched(broken))
+    best = {method: (None, None) for method, rates in lost.items() if rates == len(RATES)}
     for last, config in ((record["history"][-1], record["config"]) for record in found):
         reached = last["validation_noisy"], last["validation"]
         if config["method"] not in best or reached > best[config["method"]][0]:
@@ -47,8 +70,8 @@ def chosen(found: list[dict]) -> dict[str, float]:
 def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[Step]:
     """All steps, first things first.
 
-    rates: `chosen`; until the step 'learning rates' is done a method has the preset's. fields of Config hold for every run, as
-    width=2, epochs=1 for a trial.
+    rates: `chosen`; until the step 'learning rates' is done a method has the preset's, and one that has none is left out of `tuned`. fields
+    of Config hold for every run, as width=2, epochs=1 for a trial.
 
     >>> [step.name for step in steps({})][:4]
     ['smoke run', 'paper: normal, proposed', 'learning rates', 'tuned: five methods, three seeds']
@@ -58,13 +81,14 @@ def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[S
         return grid(methods, seeds, **({"dataset": dataset, "preset": preset} | more | fields))
 
     def tuned(methods, seeds, **more) -> list[Config]:
-        return [config for seed in seeds for m in methods for config in own("tuned", [m], [seed], lr=rates.get(m), **more)]
+        able = [m for m in methods if rates.get(m, "the preset's") is not None]
+        return [config for seed in seeds for m in able for config in own("tuned", [m], [seed], lr=rates.get(m), **more)]
 
     twice = 2 * Config(dataset=dataset, preset="tuned").epochs
     return [
-        Step("smoke run", own("paper", ALL, [TRIAL_SEED], images=2560, epochs=1), "rehearsal"),
-        Step("paper: normal, proposed", own("paper", ["normal", "proposed"], [0])),
-        Step("learning rates", search(dataset, **fields), "search"),
+        Step("smoke run", own("paper", ALL, [TRIAL_SEED], images=2560, epochs=1), 0, "rehearsal"),
+        Step("paper: normal, proposed", own("paper", ["normal", "proposed"], [0]), 1),
+        Step("learning rates", search(dataset, **fields), 1, "search"),
         Step("tuned: five methods, three seeds", tuned(COMPARED, range(3))),
         Step("paper: the other methods", own("paper", ["noisy", "both", "stability", "discriminative"], [0])),
         Step("tuned: normal, twice the epochs", tuned(["normal"], range(3), epochs=twice)),

@@ -16,9 +16,10 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from . import InputError, data, files, integrity, metrics
+from .batches import training_set
 from .configs import PRESETS, Config, grid
 from .model import Classifier, build
-from .train import OutOfTime, Trained, train, training_set
+from .train import OutOfTime, Trained, train
 
 __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]
 
@@ -140,6 +141,8 @@ def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadl
         files.sweep(place)
     checkpoint = folder / "checkpoint.safetensors"
     trained = train(config, splits, device, checkpoint, deadline, on_epoch, kept=folder / "features")
+    if deadline and time.time() > deadline:
+        raise OutOfTime("all epochs done, to be measured in the next call")
     files.write_tensors(folder / integrity.WEIGHTS, trained.model.state_dict())
     integrity.finish(folder, record(config, splits, trained, device))
     checkpoint.unlink(missing_ok=True)
@@ -149,9 +152,10 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
     """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history."""
     started = time.perf_counter()
     afresh = lambda weights: _model(config, {name: tensor.cpu() for name, tensor in weights.items()}).to(device)  # noqa: E731
-    measured = {"last": metrics.measure(trained.model, splits, config)}
+    network = afresh(trained.model.state_dict())  # what was trained may be compiled, for batches of other sizes
+    measured = {"last": metrics.measure(network, splits, config)}
     if metrics.at_length(config):
-        measured["last"]["curvature"] = metrics.curvature(afresh(trained.model.state_dict()), splits)
+        measured["last"]["curvature"] = metrics.curvature(network, splits)
     if trained.best_epoch:
         measured["best_on_test"] = {"epoch": trained.best_epoch, **metrics.measure(afresh(trained.best), splits, config)}
     trained_on, names = training_set(config, splits), splits.classes

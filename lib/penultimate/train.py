@@ -1,11 +1,10 @@
 """One training loop for every method: data on the device, no synchronisation inside an epoch, exact resume."""
 
-import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,16 +14,16 @@ from torch.nn.utils import get_total_norm
 from torch.optim.sgd import sgd  # the class SGD calls this too, but loads PyTorch's compiler: a second before every first step
 
 from . import InputError, files
-from .data import Split, Splits, augment, channel_statistics, to_unit
+from .batches import learning_rate, stream, training_set, views
+from .data import Splits, channel_statistics, to_unit
 from .losses import DiscriminativeLoss
 from .memory import keep_freed
 from .methods import METHODS
 from .model import Classifier, build, penultimate_features, predict
 from .noise import NOISES
 
-SCHEDULES = ("multistep", "cosine", "onecycle")
-CROPS = ("shared", "independent")
 KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
+QUICK, SPARSE = 0.2, 30.0  # seconds: a checkpoint that takes longer to write is written that seldom, where a whole epoch takes less
 
 
 class OutOfTime(Exception):
@@ -40,16 +39,6 @@ class Trained(NamedTuple):
     best_epoch: int | None
 
 
-def stream(seed: int, name: str, epoch: int, device="cpu") -> torch.Generator:
-    """A generator of its own for each use and epoch, so that methods share order and noise, and resuming needs no state.
-
-    >>> stream(0, "noise", 3).initial_seed() == stream(0, "noise", 3).initial_seed() != stream(0, "order", 3).initial_seed()
-    True
-    """
-    digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
-
-
 def usable(device: str) -> torch.device:
     """The device of that name, or InputError where this machine or this build of PyTorch has none."""
     try:
@@ -61,18 +50,14 @@ def usable(device: str) -> torch.device:
     return found
 
 
-def learning_rate(config, step: int, steps_per_epoch: int) -> float:
-    """The rate at a step (from 0), in closed form: PyTorch's MultiStepLR per epoch, CosineAnnealingLR and OneCycleLR per step."""
-    total = config.epochs * steps_per_epoch
-    if config.schedule == "multistep":
-        return config.lr * config.gamma ** sum(step // steps_per_epoch >= milestone for milestone in config.milestones)
-    if config.schedule == "cosine":
-        return config.lr * (1 + math.cos(math.pi * step / total)) / 2
-    rise, last = 0.3 * total - 1, total - 1
-    start, end, share = (
-        (config.lr / 25, config.lr, step / rise) if step <= rise else (config.lr, config.lr / 25e4, (step - rise) / (last - rise))
-    )
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def compiles(device: torch.device) -> bool:
+    """Whether PyTorch's compiler works for this device (for a GPU it needs a C compiler as well); where not, a line says so."""
+    try:
+        torch.compile(torch.sin)(torch.ones(8, device=device))
+    except RuntimeError as error:
+        print(f"nothing is compiled, which makes training slower: {str(error).strip().splitlines()[0]}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def kept_epochs(epochs: int) -> list[int]:
@@ -82,22 +67,6 @@ def kept_epochs(epochs: int) -> list[int]:
     [0, 1, 2, 3, 4, 5, 7, 9, 11, 13, 15, 18, 21, 24]
     """
     return sorted({round(epochs * (k / (KEPT_EPOCHS - 1)) ** 2) for k in range(KEPT_EPOCHS)})
-
-
-def training_set(config, splits: Splits) -> Split:
-    """The images a configuration trains on: train, with validation where `train_on_all`, at most `images` of a fixed shuffle."""
-    chosen = splits.train
-    if config.train_on_all:
-        pairs = ((getattr(chosen, f), getattr(splits.validation, f)) for f in ("images", "labels", "exact"))
-        chosen = Split(*(torch.cat(pair) for pair in pairs))
-    return chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[: config.images]] if config.images else chosen
-
-
-def views(config, images: Tensor, cropping: torch.Generator, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """uint8 images -> the clean and the noisy view, in [0,1]. Crops shared: the noise is the only difference."""
-    clean = to_unit(augment(images, config.pad, config.flip, cropping))
-    base = to_unit(augment(images, config.pad, config.flip, cropping)) if config.crops == "independent" else clean
-    return clean, NOISES[config.noise](base, config.sigma, noise).clamp(0, 1)
 
 
 class Trainer:
@@ -125,9 +94,22 @@ class Trainer:
             self.watched["test"] = splits.test.to(self.device)
         self.looked_at = splits.test.sample(KEPT_IMAGES).to(self.device)
         self.best, self.best_epoch = {}, None
+        self.on_disk, self.next_save = 0, 0.0  # epochs that the checkpoint holds; when the next one is due
+        self.as_written = nullcontext  # inside, nothing compiled is used
         if self.device.type == "cuda":  # on the CPU, channels-last would be faster, but PyTorch 2.13 then corrupts memory at width 4
             self.model.to(memory_format=torch.channels_last)
-            self.model.backbone.compile()
+            if compiles(self.device):
+                self.compile()
+
+    def compile(self, backend="inductor") -> None:
+        """Compile the backbone and the loss for what a training step brings, each as one graph for each size of batch.
+
+        Not for what evaluation brings: its sizes would make the graphs general, and slower, and soon be more than PyTorch keeps.
+        """
+        torch.compiler.reset()  # it keeps eight graphs of a function, those of this process's earlier runs among them
+        self.model.backbone.compile(backend=backend, dynamic=False)
+        self.loss.compile(backend=backend, dynamic=False)
+        self.as_written = lambda: torch.compiler.set_stance("force_eager")
 
     def epoch(self, epoch: int) -> None:
         """Train one epoch and append its row to the history. Raises FloatingPointError for a loss that is not finite."""
@@ -164,7 +146,7 @@ class Trainer:
 
     def _check(self, epoch: int, finite: Tensor, names: list[str], batches: list[Tensor]) -> None:
         """Raise FloatingPointError for the first step with a term (or the gradient) that is not finite, finite (steps, terms + 1)."""
-        kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "nothing was kept yet"
+        kept = f"the checkpoint of epoch {self.on_disk} is kept" if self.on_disk else "nothing was kept yet"
         mend = f"lower lr ({self.config.lr}); {kept}"
         if not finite.all():
             step = int(finite.all(1).logical_not().nonzero()[0])
@@ -179,7 +161,8 @@ class Trainer:
         """clean, noisy: features (N,d) of a sample of test images, float16, for pictures of training; the head's weight and bias."""
         images = to_unit(self.looked_at.images)
         noise = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
-        kept = {name: penultimate_features(self.model, view).half() for name, view in (("clean", images), ("noisy", noise))}
+        with self.as_written():
+            kept = {name: penultimate_features(self.model, view).half() for name, view in (("clean", images), ("noisy", noise))}
         return kept | {"weight": self.model.head.weight, "bias": self.model.head.bias}
 
     def _watch(self) -> dict[str, float]:
@@ -188,7 +171,8 @@ class Trainer:
             images = to_unit(split.images)
             noisy = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
             for view, pixels in ((name, images), (f"{name}_noisy", noisy)):
-                row[view] = float((predict(self.model, pixels) == split.labels).float().mean())
+                with self.as_written():
+                    row[view] = float((predict(self.model, pixels) == split.labels).float().mean())
         if "test" in row and row["test"] > max((past["test"] for past in self.history), default=-1):
             self.best_epoch = len(self.history) + 1
             self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
@@ -201,7 +185,10 @@ class Trainer:
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def save(self, path: Path) -> None:
+        started = time.monotonic()
         files.write_tensors(path, self.state(), {"history": json.dumps(self.history), "best_epoch": json.dumps(self.best_epoch)})
+        self.on_disk, ended = len(self.history), time.monotonic()
+        self.next_save = ended + SPARSE * (ended - started > QUICK)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint; a damaged one is named in a line, and the run begins again."""
@@ -223,11 +210,12 @@ class Trainer:
         for index, momentum in momenta.items():
             if momentum.shape != parameters[int(index)].shape:
                 raise ValueError(f"momentum {index} is {tuple(momentum.shape)}")
-            self.momenta[int(index)] = momentum
+            self.momenta[int(index)] = torch.empty_like(parameters[int(index)]).copy_(momentum)  # in the layout of its parameter
         self.best, self.best_epoch = part("best/"), json.loads(metadata["best_epoch"])
         self.history = json.loads(metadata["history"])
         if [row["epoch"] for row in self.history] != list(range(1, len(self.history) + 1)):
             raise ValueError("the history has a hole")
+        self.on_disk = len(self.history)
 
 
 def train(
@@ -236,7 +224,8 @@ def train(
 ) -> Trained:  # fmt: skip
     """Train one configuration, from its checkpoint where there is one.
 
-    The checkpoint is written after every epoch. deadline: a time.time() after which no further epoch is begun (OutOfTime).
+    The checkpoint is written after every epoch, or every SPARSE seconds if that takes long. deadline: a time.time() by which the last
+    epoch ends, as long as none takes longer than those before it in this call (OutOfTime); one that has not passed allows one epoch.
     on_epoch receives each finished row of the history. kept: a folder for the features at `kept_epochs`. On the CPU the same
     configuration and thread count give the same weights to the bit, interrupted or not.
     """
@@ -246,14 +235,19 @@ def train(
     keep = lambda epoch: files.write_tensors(kept / f"epoch-{epoch:04d}.safetensors", trainer.features())  # noqa: E731
     if kept and not trainer.history:
         keep(0)
+    longest = 0.0
     for epoch in range(len(trainer.history), config.epochs):
-        if deadline and time.time() > deadline:
+        if deadline and time.time() + longest > deadline:
+            if checkpoint and trainer.on_disk < epoch:
+                trainer.save(checkpoint)
             raise OutOfTime(f"{epoch} of {config.epochs} epochs done")
+        started = time.monotonic()
         trainer.epoch(epoch)
         if kept and epoch + 1 in kept_epochs(config.epochs):
             keep(epoch + 1)
-        if checkpoint:
+        if checkpoint and (time.monotonic() >= trainer.next_save or epoch + 1 == config.epochs):
             trainer.save(checkpoint)
+        longest = max(longest, time.monotonic() - started)
         if on_epoch:
             on_epoch(trainer.history[-1])
     return Trained(trainer.model.eval(), trainer.history, trainer.best, trainer.best_epoch)

@@ -97,7 +97,7 @@ def epochs(
     for mode in (None, "reduce-overhead") if torch.device(device).type == "cuda" else (None,):
         trainer = Trainer(config(width, small_batch), splits, device)
         if mode:
-            trainer.model.backbone.compile(mode=mode)
+            trainer.model.backbone.compile(mode=mode, dynamic=False)
         small, large, ratio = in_turn(functools.partial(trainer.epoch, 0), ours, rounds)
         what, target = f"the same, batch {small_batch}{', CUDA graphs' * bool(mode)}: its matrix rate", f"at least {SMALL_SHARE:.0%} of it"
         rates = work / small / 1e12, work / large / 1e12

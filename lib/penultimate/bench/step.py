@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from .. import data
+from ..batches import learning_rate, stream, views
 from ..losses import DiscriminativeLoss
 from ..model import Classifier
 from ..runs import Config
-from ..train import Trainer, learning_rate, stream, views
+from ..train import Trainer
 from .compare import Row, alone, faster
 from .loss import LoopLoss
 from .loss import step as loss_step
