@@ -122,6 +122,7 @@ BAD = {
     "epochs": (("train", "--epochs", "0"), "epochs = 0 must be positive"),
     "device": (("train", "--device", "quantum"), "device 'quantum'"),
     "milestones": (("train", "--milestones", "3.5"), "milestones = (3.5,) is not a tuple of int"),
+    "added milestones": (("train", "--milestones", "1+2"), "milestones '1+2': give epochs joined by commas"),
     "adversary": (("adversary", *TINY, "--test-images", "0"), "images = 0: a whole number of at least 1"),
     "study": (("study", "--methods", "normal"), "a study compares at least normal, both and proposed"),
     "perturbation": (("sweep", *TINY, "--perturbation", "fog"), "unknown noise 'fog'"),

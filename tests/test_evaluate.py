@@ -237,10 +237,12 @@ def layer():
     return weight[labels] + 0.7 * draw(65, 6), labels, weight, draw(4)
 
 
-def test_radius_and_margin_equal_a_loop(layer):
+@pytest.mark.parametrize("absent", [-1, 0, 2])
+def test_radius_and_margin_equal_a_loop_over_the_classes_present(layer, absent):
     q, labels, weight, bias = layer
+    q, labels = q[labels != absent], labels[labels != absent]
     radii, margins, gaps = [], [], []
-    for c in range(4):
+    for c in sorted({0, 1, 2, 3} - {absent}):
         mine = q[labels == c]
         m = mine.mean(0)
         radii.append(sum(float((one - m).norm()) for one in mine) / len(mine))

@@ -115,7 +115,8 @@ def test_gradients_flow_through_both_views(network, views, bn):
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
 def test_frozen_statistics_come_back_to_life(network, views, error):
-    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    network.embed = nn.Sequential(network.embed, nn.BatchNorm1d(network.embed.out_features))  # as in networks of one's own
+    layers = [m for m in network.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
     layers[0].momentum = 0.3
     before = statistics(network)
     try:

@@ -1,5 +1,7 @@
 """The networks: size by formula, normalisation inside, features without an activation, seeds."""
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -91,3 +93,12 @@ def test_predict_is_the_argmax_in_evaluation_mode(training):
     assert torch.equal(predict(model, images, batch=7), expected) and expected.unique().numel() > 1
     assert all(module.training == training for module in model.modules())
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize("channels", [1, 2])  # with two the pass ends in an error
+def test_predict_leaves_a_frozen_backbone_frozen(channels):
+    model = build("small", 8, 16, 10, torch.zeros(1), torch.ones(1), 0).train()
+    model.backbone.eval()
+    with contextlib.suppress(RuntimeError):
+        predict(model, torch.rand(5, channels, 8, 8))
+    assert model.training and model.head.training and not any(module.training for module in model.backbone.modules())

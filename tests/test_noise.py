@@ -172,6 +172,13 @@ def test_a_bad_noise_or_level_is_named(images, name, level, message):
         apply(name, images, level)
 
 
+@pytest.mark.parametrize("name, level", [("contrast", 0.5), ("jpeg", 50)])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_that_are_neither_grey_nor_in_colour_are_named(name, level, channels):
+    with pytest.raises(InputError, match=f"{name} needs images of 1 or 3 channels, these have {channels}"):
+        apply(name, torch.rand(2, channels, 8, 8), level)
+
+
 @pytest.mark.parametrize(
     "bad, message",
     [

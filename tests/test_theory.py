@@ -176,6 +176,7 @@ def test_a_twin_differs_in_its_activations_alone():
         (lambda m, x, y: layers.separation(x, torch.arange(6)), "two classes and two samples of every class"),
         (lambda m, x, y: layers.separation(x, torch.zeros(6)), "two classes and two samples of every class"),
         (lambda m, x, y: flatness.matched_temperature(draw(4, 5), 0.2), "confidence = 0.2 must lie between 1/5 and 1"),
+        (lambda m, x, y: flatness.matched_temperature(draw(4, 1).expand(4, 5)), "equal logits for all classes .a collapsed network"),
     ],
 )
 def test_bad_input_is_named(linear, call, message):
@@ -228,6 +229,7 @@ def test_an_affine_norm_is_the_dense_matrix_one(stride):
         assert layers.affine_norm(layer, draw(1, 2, 6, 6)) == pytest.approx(float(torch.linalg.matrix_norm(dense, 2)), rel=1e-4)
         column = nn.Linear(5, 1).double()
         assert layers.affine_norm(column, draw(1, 5)) == pytest.approx(float(column.weight.norm()))
+        assert layers.affine_norm(lambda x: 0 * x + 1, draw(1, 2, 6, 6)) == 0
 
 
 def test_a_blocks_bound_multiplies_along_its_convolutions_and_adds_its_shortcut(network):

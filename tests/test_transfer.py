@@ -161,7 +161,8 @@ def test_the_matrix_and_its_rules_by_hand(table):
     assert rules.loc[("specific", "gaussian"), "mean"] == pytest.approx(0.85 - 0.65)
     assert rules.loc[("specific", "salt_pepper"), "mean"] == pytest.approx(0.55 - 0.75)
     assert rules.loc[("protects", "gaussian"), "mean"] == pytest.approx(0.65 - 0.4 + 0.01)
-    assert not len(shifts.specific(table[table.noise != "laplace"], "both"))
+    for rule in (shifts.specific, shifts.matrix):
+        assert not len(rule(table[table.noise != "laplace"], "both"))
 
 
 def reliable(correct, noise="gaussian", method="both", seed=0):

@@ -25,6 +25,11 @@ def in_eight_bits(change: Callable[[Tensor, float], Tensor]) -> Callable[..., Te
     return perturb
 
 
+def _grey_or_colour(kind: str, images: Tensor) -> None:
+    if images.shape[1] not in (1, 3):
+        raise InputError(f"{kind} needs images of 1 or 3 channels, these have {images.shape[1]}: leave it out")
+
+
 @in_eight_bits
 def blur(images: Tensor, level: float) -> Tensor:
     """Gaussian blur; level is the standard deviation of its kernel in px (cut off at three of them), edges reflected."""
@@ -41,6 +46,7 @@ def contrast(images: Tensor, level: float) -> Tensor:
     """(1 - level) x + level * mean grey of the image: level is the share of the contrast that is taken away, 1 leaves plain grey."""
     if not 0 < level <= 1:
         raise InputError(f"contrast level {level} is not a share of contrast: choose from 0 to 1")
+    _grey_or_colour("contrast", images)
     return imported("torchvision.transforms.v2.functional").adjust_contrast(images, 1 - level)
 
 
@@ -49,6 +55,7 @@ def jpeg(images: Tensor, level: float) -> Tensor:
     """JPEG and back; level is 100 minus the quality, a whole number up to 99."""
     if not 0 < level <= 99 or level % 1:
         raise InputError(f"jpeg level {level} is not 100 minus a quality: choose a whole number from 0 to 99")
+    _grey_or_colour("jpeg", images)
     transforms = imported("torchvision.transforms.v2.functional")
     # One picture at a time through Pillow, as torchvision's path for tensors needs compiled code that a CPU build may lack.
     pictures = [transforms.jpeg(transforms.to_pil_image(image), int(100 - level)) for image in images.cpu()]

@@ -52,7 +52,8 @@ def _flush_names(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder; for whoever holds its lock."""
     for path in folder.glob(".*"):
-        path.unlink()
+        if path.is_file():  # JupyterLab leaves folders of its own
+            path.unlink()
 
 
 def digest(tensor: Tensor) -> str:

@@ -48,6 +48,8 @@ def matched_temperature(logits: torch.Tensor, confidence: float = MATCHED) -> fl
     """
     if not 1 / logits.shape[1] < confidence < 1:
         raise InputError(f"confidence = {confidence} must lie between 1/{logits.shape[1]} and 1")
+    if torch.equal(logits.amin(1), logits.amax(1)):
+        raise InputError("every image has equal logits for all classes (a collapsed network?): no temperature makes it more confident")
     z = logits.double()
     return float(np.exp(optimize.brentq(lambda t: float((z / np.exp(t)).softmax(1).amax(1).mean()) - confidence, -9, 9, xtol=1e-10)))
 

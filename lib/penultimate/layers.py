@@ -103,6 +103,8 @@ def affine_norm(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
     forward = lambda v: (function(torch.as_tensor(v, dtype=like.dtype).reshape(like.shape)) - origin).flatten().numpy()  # noqa: E731
     backward = lambda u: pull(torch.as_tensor(u, dtype=like.dtype).reshape(origin.shape))[0].flatten().numpy()  # noqa: E731
     size = origin.numel(), like.numel()
+    if not forward(np.random.default_rng(0).normal(size=size[1])).any():  # of no other map is a random vector's image zero
+        return 0.0
     if min(size) == 1:  # a single row or column is its own norm
         return float(np.linalg.norm(backward(np.ones(1)) if size[0] == 1 else forward(np.ones(1))))
     return float(

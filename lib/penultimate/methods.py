@@ -12,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import one_of
+
 BATCHNORM = ("joint", "separate", "clean")
 
 
 @contextmanager
 def frozen_statistics(model: nn.Module):
     """Inside, BatchNorm still normalises by the batch but leaves its running statistics alone."""
-    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
@@ -35,6 +37,7 @@ def two_views(model: nn.Module, clean: Tensor, noisy: Tensor, bn: str) -> tuple[
     bn="joint": one concatenated pass, so both views share their batch statistics. "separate": two passes, each normalised
     by its own view, running statistics a blend. "clean": two passes, running statistics from the clean view alone.
     """
+    one_of("bn", bn, BATCHNORM)
     if bn == "joint":
         return model.features(torch.cat([clean, noisy])).chunk(2)
     q = model.features(clean)

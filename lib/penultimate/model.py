@@ -175,8 +175,10 @@ def penultimate_features(model: Classifier, images: Tensor, batch: int = 1000) -
 
 
 def _in_parts(model: nn.Module, function, images: Tensor, batch: int) -> Tensor:
-    was_training = model.training
+    before = [(module, module.training) for module in model.modules()]  # one by one: a part may be frozen
     model.eval()
-    result = torch.cat([function(part) for part in images.split(batch)])
-    model.train(was_training)
-    return result
+    try:
+        return torch.cat([function(part) for part in images.split(batch)])
+    finally:
+        for module, training in before:
+            module.training = training

@@ -94,6 +94,13 @@ def numbers_of(what: str, text: str) -> tuple[float, ...]:
         raise InputError(f"{what} {text!r}: give numbers joined by commas, such as 0,8/255,0.1") from None
 
 
+def _milestones(text: str) -> tuple:
+    """Epochs; what is no whole number is left for Config to refuse."""
+    if "+" in text:
+        raise InputError(f"milestones {text!r}: give epochs joined by commas, such as 60,120,160")
+    return tuple(int(m) if m % 1 == 0 else m for m in numbers_of("milestones", text))
+
+
 def located(dataset: str) -> str:
     """A data set's name, or its absolute path: a run is found by its configuration, from whatever folder.
 
@@ -116,9 +123,10 @@ def with_config_fields(command):
         added.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]))
 
     def run(**given):
-        fields = {name: given.pop(name) for name in further if given.get(name) is not None or given.pop(name, None)}
+        fields = {name: given.pop(name) for name in further}
+        fields = {name: value for name, value in fields.items() if value is not None}
         if "milestones" in fields:
-            fields["milestones"] = tuple(int(m) if m % 1 == 0 else m for m in numbers_of("milestones", fields["milestones"]))
+            fields["milestones"] = _milestones(fields["milestones"])
         given["dataset"] = located(given["dataset"])
         return command(**given, **fields)
 

@@ -134,8 +134,8 @@ def matrix(table: pd.DataFrame, method: str) -> pd.DataFrame:
     runs = by_noise(table, method)
     return pd.DataFrame([
         dict(zip(("trained", "perturbation", "mean", "low", "high", "n"), (trained, name, *seed_interval(part), len(part)), strict=True))
-        for trained in ("none", *TRAINED) for name in TRAINED for part in [runs.xs(trained, level="trained")[name]]
-    ])  # fmt: skip
+        for trained in ("none", *TRAINED) * (len(runs) > 0) for name in TRAINED for part in [runs.xs(trained, level="trained")[name]]
+    ], columns=["trained", "perturbation", "mean", "low", "high", "n"])  # fmt: skip
 
 
 def specific(table: pd.DataFrame, method: str) -> pd.DataFrame:
