@@ -1,4 +1,4 @@
-"""Adversary records: measured on a tiny run, read back, and what `resistance` says of made-up ones."""
+"""Adversary records: measured on a tiny run, read back, and what `adversary_rules` says of made-up ones."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from penultimate import accounts_adversary, adversary, checks, data, evaluate, files, resistance
+from penultimate import adversary, adversary_rules, adversary_tables, checks, data, evaluate, files
 from penultimate import figures_adversary as draw
 from penultimate.evaluate import pack, unpack
 from penultimate.model import predict
@@ -80,22 +80,22 @@ def folder(tmp_path):
 
 
 def test_accuracies_and_differences_by_hand(folder):
-    rows = resistance.read(folder)
-    table = resistance.accuracies(rows, "linf")
+    rows = adversary_rules.read(folder)
+    table = adversary_rules.accuracies(rows, "linf")
     assert sorted(table.level.unique()) == [0, 0.05, 0.1, 0.15] and (table[table.level == 0].accuracy == 1).all()
-    mean, low, high, n = resistance.against(table, "proposed", "normal", 0.1)
+    mean, low, high, n = adversary_rules.against(table, "proposed", "normal", 0.1)
     expected = evaluate.seed_interval([0.4, 0.3, 0.4])
     assert (mean, low, high, n) == (*map(pytest.approx, expected), 3)
-    certified = resistance.certified(rows, 0.3, [0.1, 0.3])
+    certified = adversary_rules.certified(rows, 0.3, [0.1, 0.3])
     assert certified.groupby(["method", "level"]).accuracy.mean().loc["normal"].tolist() == [1, 0]
-    assert resistance.smoothed_at(rows) == 0.3 and resistance.abstentions(rows, 0.3)["both"] == 0
-    shown = accounts_adversary.table(rows)
+    assert adversary_rules.smoothed_at(rows) == 0.3 and adversary_rules.abstentions(rows, 0.3)["both"] == 0
+    shown = adversary_tables.table(rows)
     assert shown.loc["normal", "certified at radius 0.3"].startswith("0.0 [") and shown.loc["normal", "L∞ 0.1"] == "45.0 [32.6, 57.4]"
     assert shown.loc["both", "L∞ 0.1"].startswith("80.0 [") and shown.loc["both", "L∞ 0.15"].startswith("0.0 [")
 
 
 def test_claims_follow_from_the_records(folder):
-    found = resistance.claims(folder).set_index(["claim", "against", "measure"])
+    found = adversary_rules.claims(folder).set_index(["claim", "against", "measure"])
     better = found.loc["resists", "proposed − normal", "within L∞ 0.1"]
     assert better.low > 0 and better.n == 3
     beyond = found.loc["beyond", "proposed − normal", "within L∞ 0.15"]
@@ -114,9 +114,9 @@ def test_each_sign_of_masked_gradients_is_seen(tmp_path, case):
     for seed, changed in enumerate((dict(autoattack=10), MASKED[case])):
         record = made(seed, "normal", 0.5, **changed)
         files.write_json(tmp_path / checks.place(record), record)
-    found = resistance.checked(resistance.read(tmp_path))
+    found = adversary_rules.checked(adversary_rules.read(tmp_path))
     assert found.unmasked.tolist() == [True, False]
-    assert accounts_adversary.checks_table(resistance.read(tmp_path)).unmasked.tolist() == ["1 of 2"]
+    assert adversary_tables.checks_table(adversary_rules.read(tmp_path)).unmasked.tolist() == ["1 of 2"]
 
 
 def curvature_rows(order):
@@ -130,10 +130,10 @@ def curvature_rows(order):
 def test_curvature_is_joined_to_the_image_that_it_belongs_to(tmp_path):
     record, order = made(0, "normal", 0.5), adversary.chosen(450, 450)
     files.write_json(tmp_path / checks.place(record), record)
-    rows = resistance.read(tmp_path)
-    (one,) = resistance.joined(rows, curvature_rows(order)).itertuples()
+    rows = adversary_rules.read(tmp_path)
+    (one,) = adversary_rules.joined(rows, curvature_rows(order)).itertuples()
     assert (one.images["kappa"] == order[:20]).all() and one.survived.tolist() == [2.0] * 10 + [0.0] * 10 and one.accuracy == 0.5
-    (one,) = resistance.joined(rows, curvature_rows(order), 0.3).itertuples()
+    (one,) = adversary_rules.joined(rows, curvature_rows(order), 0.3).itertuples()
     assert len(one.images["kappa"]) == 5 and one.survived.tolist() == [0.35] * 5
 
 
@@ -142,14 +142,14 @@ def test_between_methods_by_hand():
         [("flat", m, s, x, 0.1 * x + 0.01 * s) for s in (0, 1) for m, x in zip("abc", (1.0, 2.0, 3.0), strict=True)],
         columns=["panel", "method", "seed", "decades", "gain"],
     )
-    found = resistance.between(gains).set_index("what")
+    found = adversary_rules.between(gains).set_index("what")
     assert found["mean"]["rho"] == 1 and found["mean"]["slope"] == pytest.approx((0.1 + 0.103) / 2) and found["mean"]["r²"] > 0.99
-    assert not len(resistance.between(gains[gains.method != "c"]))  # three methods with `normal`: too few
-    assert "+10.2" in accounts_adversary.between_table(resistance.between(gains)).loc["flat", "points a decade"]
+    assert not len(adversary_rules.between(gains[gains.method != "c"]))  # three methods with `normal`: too few
+    assert "+10.2" in adversary_tables.between_table(adversary_rules.between(gains)).loc["flat", "points a decade"]
 
 
 def test_figures_show_the_numbers(folder):
-    table = resistance.accuracies(resistance.read(folder), "linf")
+    table = adversary_rules.accuracies(adversary_rules.read(folder), "linf")
     figure = draw.curves({"one": draw.Panel(table, "budget", 255.0, 0.1)}, "t", "%")
     line = next(trace for trace in figure.data if trace.name == "normal")
     assert list(line.x) == pytest.approx([0, 12.75, 25.5, 38.25]) and list(line.y) == pytest.approx([100, 45, 45, 0])

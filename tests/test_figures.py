@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from penultimate import drawings, figures, records
+from penultimate import figures, figures_features, records
 
 ROWS = records.headline(None, "digits", "digits")
 
@@ -51,6 +51,6 @@ def test_a_legend_names_two_classes_and_not_a_hundred(classes, shown):
     labels = np.arange(classes).repeat(2)
     points = np.random.default_rng(0).normal(size=(len(labels), 2))
     maps, wrong = {"a": points, "b": points}, {name: labels == 0 for name in "ab"}
-    figure = drawings.umap_panels(maps, labels, wrong, [f"class {c}" for c in range(classes)], "UMAP")
+    figure = figures_features.umap_panels(maps, labels, wrong, [f"class {c}" for c in range(classes)], "UMAP")
     assert sum(trace.showlegend for trace in figure.data) == shown
     assert figure.layout.legend.title.text == ("100 classes" if classes == 100 else "class")

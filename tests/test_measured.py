@@ -9,21 +9,21 @@ import pytest
 from penultimate import (
     InputError,
     adversary,
+    adversary_rules,
     cli,
+    curvature_records,
+    curvature_rules,
     experiments,
-    explanation,
     files,
-    flatness,
     jobs,
     measured,
     records,
-    resistance,
-    shifts,
     transfer,
+    transfer_rules,
 )  # fmt: skip
 from penultimate.runs import Config, Run, load_or_train
 
-READERS = {"curvature": explanation.read, "transfer": shifts.read, "adversary": resistance.read}
+READERS = {"curvature": curvature_rules.read, "transfer": transfer_rules.read, "adversary": adversary_rules.read}
 
 
 def committed(kind, config):
@@ -96,7 +96,7 @@ def trained(monkeypatch):
 
 
 def test_curvature_leaves_the_records_that_exist(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(flatness, "measure", lambda run, *given: committed("curvature", run.config))
+    monkeypatch.setattr(curvature_records, "measure", lambda run, *given: committed("curvature", run.config))
     command = ["curvature", "--methods", "normal,proposed", "--records", str(tmp_path)]
     cli.app([*command, "--seeds", "0"], standalone_mode=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.json")}
@@ -106,7 +106,7 @@ def test_curvature_leaves_the_records_that_exist(trained, tmp_path, monkeypatch,
     told = re.sub(r"-\w{10}: measured in \d+ s", "", capsys.readouterr().out).splitlines()
     assert told == ["2 of 4 records exist", "[1/2] digits-digits-normal-s1", "[2/2] digits-digits-proposed-s1"]
     assert len(before) == 2 and all(path.stat().st_mtime_ns == then for path, then in before.items())
-    assert len(explanation.read(tmp_path)) == 4
+    assert len(curvature_rules.read(tmp_path)) == 4
 
 
 def test_adversary_adds_autoattack_and_asks_for_the_sources_of_a_missing_record_alone(trained, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from penultimate import InputError, checks, flatness, metrics
+from penultimate import InputError, checks, curvature_records, metrics
 from penultimate.configs import Config
 from penultimate.curvature import input_curvature
 from penultimate.data import to_unit
@@ -68,7 +68,7 @@ def test_curvature_is_that_of_the_last_epochs_weights_and_of_flatness(measured, 
     assert curved["frobenius"] == pytest.approx(input_curvature(run.model, x, y, "exact").tolist(), rel=2e-3)
     second = input_curvature(run.model, x[50:], y[50:], generator=torch.Generator().manual_seed(1))  # eq. 21, the second part's probes
     assert curved["kappa"][50:] == pytest.approx(second.tolist(), rel=5e-3)
-    beside = flatness.measure(run, images=60)["images"]
+    beside = curvature_records.measure(run, images=60)["images"]
     assert (curved["kappa"], curved["frobenius"]) == (beside["kappa"], beside["frobenius"])
 
 

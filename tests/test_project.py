@@ -1,11 +1,14 @@
 """What holds the project together: packages, ignore rules, README's code."""
 
+import ast
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import yaml
 
+import penultimate
 from penultimate.data import HOME
 
 
@@ -43,3 +46,17 @@ def test_readmes_training_loop_runs():
     scope = {}
     exec(block, scope)
     assert scope["total"].isfinite() and scope["loss"].tracker.seen.all()
+
+
+def test_each_module_knows_only_those_before_it():
+    """In the order that __init__.py gives, which names every module of the library; what a function imports when called is left aside."""
+    home = Path(penultimate.__file__).parent
+    told = penultimate.__doc__.partition("Modules, each knowing only those before it:")[2].partition("cli and its")[0]
+    order = re.findall(r"\w+", told)
+    assert sorted(order) == sorted(["bench", *(path.stem for path in home.glob("[a-z]*.py") if not path.stem.startswith("cli"))])
+    for path in home.glob("[a-z]*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and path.stem in order:
+                used = {node.module.partition(".")[0]} if node.module else {name.name for name in node.names} & {*order}
+                later = used & set(order[order.index(path.stem) :])
+                assert not later, f"{path.stem} uses {later}, which come after it"

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from penultimate import explanation, files, metrics, records, replication
+from penultimate import curvature_rules, files, metrics, records, replication
 from penultimate.evaluate import pack, unpack
 from penultimate.films import film
 from penultimate.methods import METHODS
@@ -43,7 +43,7 @@ def answers():
 @pytest.fixture(scope="module")
 def curved():
     """A thousand images' kappa and frobenius on CIFAR-10, from a committed record."""
-    images = explanation.read(None, "cifar10", "small").record.iloc[0]["images"]
+    images = curvature_rules.read(None, "cifar10", "small").record.iloc[0]["images"]
     return {name: images[name] for name in ("kappa", "frobenius")}
 
 

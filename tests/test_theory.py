@@ -15,7 +15,18 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from penultimate import InputError, accounts, curvature, explanation, flatness, layers, logit_losses, ranks, records, theory
+from penultimate import (
+    InputError,
+    curvature,
+    curvature_records,
+    curvature_rules,
+    curvature_tables,
+    layers,
+    logit_losses,
+    ranks,
+    records,
+    theory,
+)
 from penultimate.data import HOME
 from penultimate.model import Classifier, build, small
 from penultimate.noise import NOISES
@@ -175,8 +186,11 @@ def test_a_twin_differs_in_its_activations_alone():
         (lambda m, x, y: layers.stages(Classifier(pooled(), 3)), "has no known stages"),
         (lambda m, x, y: layers.separation(x, torch.arange(6)), "two classes and two samples of every class"),
         (lambda m, x, y: layers.separation(x, torch.zeros(6)), "two classes and two samples of every class"),
-        (lambda m, x, y: flatness.matched_temperature(draw(4, 5), 0.2), "confidence = 0.2 must lie between 1/5 and 1"),
-        (lambda m, x, y: flatness.matched_temperature(draw(4, 1).expand(4, 5)), "equal logits for all classes .a collapsed network"),
+        (lambda m, x, y: curvature_records.matched_temperature(draw(4, 5), 0.2), "confidence = 0.2 must lie between 1/5 and 1"),
+        (
+            lambda m, x, y: curvature_records.matched_temperature(draw(4, 1).expand(4, 5)),
+            "equal logits for all classes .a collapsed network",
+        ),
     ],
 )
 def test_bad_input_is_named(linear, call, message):
@@ -295,25 +309,25 @@ def rows(method, kappas, **images):
 def test_flatter_is_paired_by_seed_and_image():
     base = np.array([1e-6, 1e-3, 1e2])
     rival, own = rows("both", [10 * base, 1000 * base, 100 * base]), rows("proposed", [base] * 3)
-    found = explanation.flatter(rival, own.iloc[::-1], "eq. 21")
+    found = curvature_rules.flatter(rival, own.iloc[::-1], "eq. 21")
     low, high = stats.t.interval(0.95, 2, 2.0, stats.sem([1, 3, 2]))
     assert (found["mean"], found["low"], found["high"], found["n"]) == pytest.approx((2, low, high, 3)) and found["verdict"] == "undecided"
-    assert explanation.flatter(own, rival, "eq. 21")["mean"] == pytest.approx(-2)
-    one = explanation.flatter(rows("both", [np.geomspace(1, 10, 50)]), rows("proposed", [np.ones(50)]), "eq. 21")
+    assert curvature_rules.flatter(own, rival, "eq. 21")["mean"] == pytest.approx(-2)
+    one = curvature_rules.flatter(rows("both", [np.geomspace(1, 10, 50)]), rows("proposed", [np.ones(50)]), "eq. 21")
     assert one["n"] == 1 and one["mean"] == pytest.approx(0.5) and 0 < one["low"] < 0.5 < one["high"] and one["verdict"] == "holds"
     with pytest.raises(InputError, match="no seed was measured for both"):
-        explanation.flatter(rival, own.assign(seed=9), "eq. 21")
+        curvature_rules.flatter(rival, own.assign(seed=9), "eq. 21")
 
 
 def test_quantities_are_what_they_are_called():
     numbers = dict(frobenius=2.0, kappa_matched=3.0, frobenius_matched=4.0, odds=8.0, odds_slope=2.0, eta=5.0)
     found = rows("both", [np.ones(1)], **{name: np.array([value]) for name, value in numbers.items()})
-    assert explanation.quantities(found) == list(explanation.QUANTITIES)
-    assert [float(explanation.quantity(found.iloc[0], name)[0]) for name in explanation.QUANTITIES] == [1, 2, 3, 4, 8, 2, 20]
+    assert curvature_rules.quantities(found) == list(curvature_rules.QUANTITIES)
+    assert [float(curvature_rules.quantity(found.iloc[0], name)[0]) for name in curvature_rules.QUANTITIES] == [1, 2, 3, 4, 8, 2, 20]
     large = rows("both", [np.ones(1)], **{name: np.array([value]) for name, value in numbers.items() if "odds" not in name})
-    assert explanation.quantities(large) == [name for name in explanation.QUANTITIES if "twin" not in name]
-    each = explanation.flatter_than_each(pd.concat([large, large.assign(method="proposed"), large.assign(method="normal")]))
-    assert {(r.panel, r.row) for r in each.itertuples()} == {(q, m) for q in explanation.quantities(large) for m in ("both", "normal")}
+    assert curvature_rules.quantities(large) == [name for name in curvature_rules.QUANTITIES if "twin" not in name]
+    each = curvature_rules.flatter_than_each(pd.concat([large, large.assign(method="proposed"), large.assign(method="normal")]))
+    assert {(r.panel, r.row) for r in each.itertuples()} == {(q, m) for q in curvature_rules.quantities(large) for m in ("both", "normal")}
 
 
 def test_rank_correlations_against_scipy_and_what_ranks_leave():
@@ -345,8 +359,8 @@ def test_links_judge_by_the_interval():
     noise = np.random.default_rng(1).normal(size=(5, 220))
     others = dict(margin=correct + 3 * noise[0], slope=np.exp(noise[1]), correct=correct)
     falling = rows("both", list(np.exp(-correct + noise)), **others)
-    found = explanation.links(falling, "eq. 21")
-    assert tuple(found) == explanation.LINKS and all(link["n"] == 5 for link in found.values())
+    found = curvature_rules.links(falling, "eq. 21")
+    assert tuple(found) == curvature_rules.LINKS and all(link["n"] == 5 for link in found.values())
     assert [key for key, link in found.items() if link.get("verdict") == "holds"] == ["rho", "given distance", "given margin"]
     rho = lambda v: [stats.spearmanr(v(r.images), correct).statistic for r in falling.itertuples()]  # noqa: E731
     distance = others["margin"] / others["slope"]
@@ -358,21 +372,21 @@ def test_links_judge_by_the_interval():
         r = [ranks.correlations(np.stack([i.images["kappa"], correct, given_])) for i in falling.itertuples()]
         assert found[key]["mean"] == pytest.approx(np.mean([ranks.partial(one, 0, 1, given=2) for one in r]))
     assert all(low < value < high for link in found.values() for value, low, high in link["by_seed"])
-    single = explanation.links(falling[:1], "eq. 21")["rho"]
+    single = curvature_rules.links(falling[:1], "eq. 21")["rho"]
     assert (single["mean"], single["low"], single["high"]) == single["by_seed"][0] == found["rho"]["by_seed"][0] and single["high"] < 0
     rising = falling.assign(images=[i | {"kappa": 1 / i["kappa"]} for i in falling.images])
-    assert explanation.links(rising, "eq. 21")["rho"]["verdict"] == "does not hold"
-    assert accounts.linked_table({"both": found}).loc["both", "rho"].endswith("holds, 5 of 5 seeds")
+    assert curvature_rules.links(rising, "eq. 21")["rho"]["verdict"] == "does not hold"
+    assert curvature_tables.linked_table({"both": found}).loc["both", "rho"].endswith("holds, 5 of 5 seeds")
 
 
 def test_a_ratio_agrees_by_its_interval_over_seeds():
     base = np.geomspace(0.5, 2, 51)
-    found = explanation.agrees([0.5 * base, 1.0 * base, 2.0 * base])
+    found = curvature_rules.agrees([0.5 * base, 1.0 * base, 2.0 * base])
     low, high = stats.t.interval(0.95, 2, 0.0, stats.sem(np.log10([0.5, 1, 2])))
     assert (found["ratio"], found["low"], found["high"], found["n"]) == pytest.approx((1, 10**low, 10**high, 3))
-    assert found["verdict"] == "undecided" and explanation.agrees([30 * base] * 3)["verdict"] == "does not hold"
+    assert found["verdict"] == "undecided" and curvature_rules.agrees([30 * base] * 3)["verdict"] == "does not hold"
     measured = rows("both", [8 * base, 8 * base], frobenius=2 * base, kappa_matched=3 * base, frobenius_matched=base)
-    counted = explanation.kinks(measured).set_index("confidence").ratio
+    counted = curvature_rules.kinks(measured).set_index("confidence").ratio
     assert counted.to_dict() == pytest.approx({"own confidence": 4, "matched confidence": 3})
 
 
@@ -380,7 +394,7 @@ def test_the_room_in_theorem_6_1_by_hand():
     left = np.array([1.0, 1.0, 1.0])
     chain = dict(chain_left=left, chain_middle=np.array([10.0, 0.1, 10]), chain_eta=left * 1e-6, chain_eta_trained=left * 2e-3)
     own = rows("both", [left, left], **chain).assign(record=[{"settings": dict(chain_sigma=0.1, eta_sigma=0.2)}] * 2)
-    found = explanation.theorem(own).set_index("part")
+    found = curvature_rules.theorem(own).set_index("part")
     right = 8 / 0.1**4 * 4 * 1e-6, 8 / 0.2**4 * 4 * 2e-3  # w_max is 2
     assert found["mean"].tolist() == pytest.approx([1, math.log10(right[0] / 10), math.log10(right[1])])
     assert found["share"].tolist() == pytest.approx([2 / 3, 1 / 3, 1]) and found.verdict.tolist() == ["holds", "does not hold", "holds"]
@@ -394,58 +408,58 @@ def test_ten_bins_by_hand():
 
 @pytest.mark.parametrize("dataset, preset", [("digits", "digits"), ("cifar10", "small")])
 def test_committed_curvature_records(dataset, preset):
-    found = explanation.read(None, dataset, preset)
+    found = curvature_rules.read(None, dataset, preset)
     for record in found.record:
         assert {"name", "config", "environment", "data", "settings", "network", "images"} <= set(record)
         assert {len(values) for values in record["images"].values()} == {record["data"]["test_images"]}
         assert record["settings"]["space"] == "normalised" and record["settings"]["probes"] == 20
     normal = found[(found.method == "normal") & (found.noise == "gaussian")]
-    assert 0.65 < np.mean([explanation.robustness(row).mean() for row in normal.itertuples()]) < 0.75  # the noise level's rule
+    assert 0.65 < np.mean([curvature_rules.robustness(row).mean() for row in normal.itertuples()]) < 0.75  # the noise level's rule
 
 
 def test_claims_are_rows_of_the_committed_records():
-    found = explanation.claims()
+    found = curvature_rules.claims()
     assert list(found) == ["claim", "dataset", "against", "measure", "mean", "low", "high", "n", "verdict"]
     assert set(found.claim) == {"proposed is flatter", "theorem 6.1", "curvature predicts robustness"} and not found.isna().any(axis=None)
-    digits = explanation.complete(explanation.sets()["digits", "digits"])
+    digits = curvature_rules.complete(curvature_rules.sets()["digits", "digits"])
     own, rival = (digits[digits.method == m] for m in ("proposed", "both"))
     row = found.query("dataset == 'digits' and against == 'both' and measure == '‖H‖², matched confidence'").iloc[0]
-    assert row[["mean", "low", "high", "n", "verdict"]].to_dict() == explanation.flatter(rival, own, "‖H‖², matched confidence")
+    assert row[["mean", "low", "high", "n", "verdict"]].to_dict() == curvature_rules.flatter(rival, own, "‖H‖², matched confidence")
     row = found.query("dataset == 'digits' and against == 'both' and measure == 'given margin, eq. 21'").iloc[0]
-    assert row["mean"] == explanation.links(rival, "eq. 21")["given margin"]["mean"]
+    assert row["mean"] == curvature_rules.links(rival, "eq. 21")["given margin"]["mean"]
 
 
 def test_measured_numbers_are_those_of_the_library(tiny, tmp_path, monkeypatch):
     from penultimate import data, evaluate
     from penultimate.runs import load_or_train
 
-    monkeypatch.setattr(flatness, "PART", 8)
+    monkeypatch.setattr(curvature_records, "PART", 8)
     run = load_or_train(tiny(epochs=1), store=tmp_path)
-    record = flatness.measure(run, images=20, sigma=0.2)
+    record = curvature_records.measure(run, images=20, sigma=0.2)
     test = data.load("digits").test
     chosen = torch.randperm(450, generator=torch.Generator().manual_seed(0))[:20].sort().values
     x, y = data.to_unit(test.images[chosen]), test.labels[chosen]
     images, t = record["images"], record["network"]["temperature"]
     for name, loss in (("frobenius", logit_losses.cross_entropy), ("frobenius_matched", logit_losses.tempered(t))):
         assert images[name] == pytest.approx(curvature.input_curvature(run.model, x, y, "exact", loss=loss).tolist(), rel=1e-3)
-    twin = theory.softplus_twin(run.model, flatness.BETA)
+    twin = theory.softplus_twin(run.model, curvature_records.BETA)
     odds = curvature.hessian(twin, x, y, loss=logit_losses.negative_log_odds).square().sum((1, 2))
     assert images["odds"] == pytest.approx(odds.tolist(), rel=1e-3)
     assert images["chain_left"] == pytest.approx(curvature.hessian(twin, x, y, "pixel").square().sum((1, 2)).tolist(), rel=1e-3)
     noise = torch.Generator().manual_seed(2)
-    noisy = theory.differences(twin, x[16:], y[16:], flatness.CHAIN_SIGMA, flatness.CHAIN_DRAWS, generator=noise)
+    noisy = theory.differences(twin, x[16:], y[16:], curvature_records.CHAIN_SIGMA, curvature_records.CHAIN_DRAWS, generator=noise)
     assert images["chain_eta"][16:] == pytest.approx(noisy.moved.mean(0).tolist(), rel=1e-3)
-    middle = 2 / flatness.CHAIN_SIGMA**4 * noisy.symmetric.square().mean(0)
+    middle = 2 / curvature_records.CHAIN_SIGMA**4 * noisy.symmetric.square().mean(0)
     assert images["chain_middle"][16:] == pytest.approx(middle.tolist(), rel=5e-3)
     seeded = torch.Generator().manual_seed(2)  # the third part
     assert images["kappa"][16:] == pytest.approx(curvature.input_curvature(run.model, x[16:], y[16:], generator=seeded).tolist(), rel=5e-3)
     logits = run.model(x).detach()
-    assert float((logits / t).softmax(1).amax(1).mean()) == pytest.approx(flatness.MATCHED, abs=1e-3)
+    assert float((logits / t).softmax(1).amax(1).mean()) == pytest.approx(curvature_records.MATCHED, abs=1e-3)
     assert np.array(images["margin"]) == pytest.approx(-logit_losses.negative_margin(logits, y).numpy(), rel=1e-3)
     assert images["correct"] == evaluate.correctness(run.model, test.images[chosen], y, "gaussian", [0.2], 10)[0].sum(0).tolist()
     folder = tmp_path / "records"
     records.collect([record], folder)
-    assert explanation.read(folder).seed.tolist() == [0] and list(explanation.sets(folder)) == [("digits", "digits")]
+    assert curvature_rules.read(folder).seed.tolist() == [0] and list(curvature_rules.sets(folder)) == [("digits", "digits")]
 
 
 def test_the_command_measures_runs_and_refuses_in_one_line(tmp_path):
@@ -458,6 +472,6 @@ def test_the_command_measures_runs_and_refuses_in_one_line(tmp_path):
 
     done = command(*tiny, "--records", str(tmp_path / "records"))
     assert done.returncode == 0 and "[1/1] digits-digits-normal-s0-" in done.stdout and "measured in" in done.stdout, done.stderr
-    assert len(explanation.read(tmp_path / "records").images.iloc[0]["kappa"]) == 20
+    assert len(curvature_rules.read(tmp_path / "records").images.iloc[0]["kappa"]) == 20
     refused = command(*tiny, "--level", "-0.1")
     assert refused.returncode == 1 and refused.stderr.strip() == "error: test_images = 20, level = -0.1: both must be positive"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from penultimate import InputError, checks, cli, data, evaluate, jobs, noise, runs, shifts, transfer
+from penultimate import InputError, checks, cli, data, evaluate, jobs, noise, runs, transfer, transfer_rules
 from penultimate import figures_transfer as draw
 from penultimate.figures import STYLE
 
@@ -108,14 +108,14 @@ def test_the_command_leaves_what_exists(run, chosen, tmp_path, monkeypatch, caps
     for seeds in ("0", "0-1"):
         assert cli.app([*words, "--seeds", seeds], standalone_mode=False) is None
     assert asked == [1, 1, 1] and "1 of 2 records exist" in capsys.readouterr().out  # severities, seed 0, then seed 1 alone
-    found = shifts.read(tmp_path)
+    found = transfer_rules.read(tmp_path)
     assert sorted(found.table.seed.unique()) == [0, 1] and set(found.table.perturbation) == {"clean", *FEW}
     (one,) = (path for path in tmp_path.glob("*/*-s1-*.json"))
     other = json.loads(one.read_text())
     other["perturbations"]["jpeg"]["levels"][0] += 1
     one.write_text(json.dumps(other))
     with pytest.raises(InputError, match="measured at other severities of jpeg"):
-        shifts.read(tmp_path)
+        transfer_rules.read(tmp_path)
 
 
 def test_bad_input_to_the_command_is_one_line(tmp_path):
@@ -144,24 +144,24 @@ def table():
 
 def test_gains_and_their_averages_are_paired_by_seed(table):
     apart = np.array([0.4, 0.41, 0.42]), np.array([0.5, 0.51, 0.52])  # at the two severities, by seed
-    found = shifts.gains(table).query("perturbation == 'blur'").set_index("level")
+    found = transfer_rules.gains(table).query("perturbation == 'blur'").set_index("level")
     for level, values in zip((0.9, 0.5), apart, strict=True):
         interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
         assert tuple(found.loc[level, ["mean", "low", "high", "n"]]) == pytest.approx((values.mean(), *interval, 3))
-    for one in shifts.averages(table).itertuples():
+    for one in transfer_rules.averages(table).itertuples():
         assert (one.mean, one.n) == (pytest.approx(0.46), 3)
-    assert len(shifts.averages(table)) == len(transfer.PERTURBATIONS) + 1
+    assert len(transfer_rules.averages(table)) == len(transfer.PERTURBATIONS) + 1
 
 
 def test_the_matrix_and_its_rules_by_hand(table):
-    found = shifts.matrix(table, "both").set_index(["trained", "perturbation"])
+    found = transfer_rules.matrix(table, "both").set_index(["trained", "perturbation"])
     assert len(found) == 5 * 4 and found.loc[("none", "gaussian"), "mean"] == pytest.approx(0.4 + 0.01)
     assert found.loc[("laplace", "salt_pepper"), "mean"] == pytest.approx(0.65 + 0.02)
-    rules = shifts.specific(table, "both").set_index(["rule", "perturbation"])
+    rules = transfer_rules.specific(table, "both").set_index(["rule", "perturbation"])
     assert rules.loc[("specific", "gaussian"), "mean"] == pytest.approx(0.85 - 0.65)
     assert rules.loc[("specific", "salt_pepper"), "mean"] == pytest.approx(0.55 - 0.75)
     assert rules.loc[("protects", "gaussian"), "mean"] == pytest.approx(0.65 - 0.4 + 0.01)
-    for rule in (shifts.specific, shifts.matrix):
+    for rule in (transfer_rules.specific, transfer_rules.matrix):
         assert not len(rule(table[table.noise != "laplace"], "both"))
 
 
@@ -176,10 +176,10 @@ def test_calibration_is_compared_by_seed():
         for m, rights in {"normal": (80, 78), "proposed": (88, 91)}.items()
         for s, right in enumerate(rights)
     ]
-    found = shifts.Transfer([*records, reliable(10, "uniform", "proposed")], {}, None)
-    (one,) = shifts.better_calibrated(found, "clean").itertuples()
+    found = transfer_rules.Transfer([*records, reliable(10, "uniform", "proposed")], {}, None)
+    (one,) = transfer_rules.better_calibrated(found, "clean").itertuples()
     assert (one.rival, one.n, one.mean) == ("normal", 2, pytest.approx(np.mean([0.10 - 0.02, 0.12 - 0.01])))
-    curve = shifts.reliabilities(found).set_index(["condition", "method"])
+    curve = transfer_rules.reliabilities(found).set_index(["condition", "method"])
     assert (
         curve.loc[("noisy", "normal"), "accuracy"] == pytest.approx(0.79) and (curve.share == 1).all() and (curve.confidence == 0.9).all()
     )
@@ -216,7 +216,7 @@ def test_every_claim_about_transfer_finds_its_evidence():
     """The names by which claims ask for the committed findings are those that the findings have."""
     from penultimate import claims
 
-    found = shifts.claims()
+    found = transfer_rules.claims()
     assert set(found.claim) == {"carries over", "specific", "protects", "calibrated"}
     for claim in (one for one in claims.CLAIMS if one.notebook == "06_transfer"):
         assert list(claim.evidence()), claim.text

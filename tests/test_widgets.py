@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from penultimate import drawings, execution, losses
+from penultimate import execution, figures_features, losses
 from penultimate.centroids import class_means
-from penultimate.explorers import NoiseExplorer, UmapExplorer, level_slider
 from penultimate.figures import STYLE
 from penultimate.lookup import Lookup
 from penultimate.losses import DiscriminativeLoss
 from penultimate.planes import FLAT, boundary, scene, through
 from penultimate.widgets import PURPLE, ByHand, Film
+from penultimate.widgets_networks import NoiseExplorer, UmapExplorer, level_slider
 
 PLANE = 11  # traces: bands, lines, deciding segments, two of each class, centroids, circles
 NOISY, POINTS, CENTROIDS, CIRCLES = 0, 1, 9, 10
@@ -82,7 +82,7 @@ def kinds(traces):
 
 
 def test_the_traces_of_a_plane_do_not_depend_on_its_data(seen):
-    whole = drawings.plane_traces(seen, 0.5, 1.0, "abc", 9)
+    whole = figures_features.plane_traces(seen, 0.5, 1.0, "abc", 9)
     never = seen._replace(bias=np.array([0, 0, 0, 1e6]))  # a class that is not shown wins everywhere
     odd = [
         seen._replace(noisy=np.zeros((0, 2))), seen._replace(weight=np.zeros((4, 2))), never,
@@ -90,12 +90,12 @@ def test_the_traces_of_a_plane_do_not_depend_on_its_data(seen):
     ]  # fmt: skip
     assert len(whole) == PLANE
     for other in odd:
-        assert kinds(drawings.plane_traces(other, 0.5, 1.0, "abc", 9)) == kinds(whole)
+        assert kinds(figures_features.plane_traces(other, 0.5, 1.0, "abc", 9)) == kinds(whole)
     assert boundary(never, 1, 0, 1.0, 9).band == [] != boundary(seen, 1, 0, 1.0, 9).band
 
 
 def test_a_plane_shows_bands_boundaries_points_centroids_and_circles(seen):
-    traces = drawings.plane_traces(seen, 0.7, 1.3, "abc", 5)
+    traces = figures_features.plane_traces(seen, 0.7, 1.3, "abc", 5)
     edges = [boundary(seen, c, j, 1.3, 20) for c, j in [(1, 0), (2, 0), (2, 1)]]
     band, line, decides = (parts(trace) for trace in traces[:3])
     assert same(line, [edge.line for edge in edges])
@@ -105,37 +105,46 @@ def test_a_plane_shows_bands_boundaries_points_centroids_and_circles(seen):
         assert np.array_equal(xy(traces[of_class(k, NOISY)]), seen.noisy[seen.labels == k])
         assert np.array_equal(xy(traces[of_class(k, POINTS)]), seen.points[seen.labels == k])
         assert np.allclose(np.linalg.norm(parts(traces[CIRCLES])[k] - seen.centroids[k], axis=1), 0.7)
-        assert traces[of_class(k, POINTS)].name == f"class {'abc'[k]}" and traces[of_class(k, POINTS)].marker.color == drawings.COLOURS[k]
-    assert np.array_equal(xy(traces[CENTROIDS]), seen.centroids) and traces[CENTROIDS].marker.color == drawings.COLOURS[:3]
+        assert (
+            traces[of_class(k, POINTS)].name == f"class {'abc'[k]}"
+            and traces[of_class(k, POINTS)].marker.color == figures_features.COLOURS[k]
+        )
+    assert np.array_equal(xy(traces[CENTROIDS]), seen.centroids) and traces[CENTROIDS].marker.color == figures_features.COLOURS[:3]
 
 
 def test_bands_turn_the_same_way_round_so_that_where_they_overlap_nothing_is_cut_out(seen):
-    for polygon in parts(drawings.plane_traces(seen, 0.7, 1.3, "abc", 5)[0]):
+    for polygon in parts(figures_features.plane_traces(seen, 0.7, 1.3, "abc", 5)[0]):
         (x, y), (u, v) = polygon[:-1].T, polygon[1:].T
         assert (x * v - u * y).sum() > 0
 
 
 def test_arrows_go_from_their_start_by_their_step():
     starts, steps = np.array([[1.0, 2], [7, 7], [0, 0]]), np.array([[0.5, -1], [0, 0], [3, 4]])
-    trace, nan = drawings.arrow_trace(starts, steps), [np.nan, np.nan]
+    trace, nan = figures_features.arrow_trace(starts, steps), [np.nan, np.nan]
     assert np.array_equal(xy(trace), [[1, 2], [1.5, 1], nan, [0, 0], [3, 4], nan], equal_nan=True)  # one of no length is left out
     assert list(trace.marker.size)[:6] == [0, 9, 0] * 2
-    assert np.isnan(xy(drawings.arrow_trace(starts, 0 * steps))).all()
+    assert np.isnan(xy(figures_features.arrow_trace(starts, 0 * steps))).all()
 
 
 def test_a_plane_with_steps(seen):
     starts, steps = np.array([[1.0, 2], [0, 0]]), np.array([[0.5, -1], [3, 4]])
-    figure = drawings.plane(seen, 0.5, 1.0, "t", "abc", starts, steps)
+    figure = figures_features.plane(seen, 0.5, 1.0, "t", "abc", starts, steps)
     assert same(
         coordinates(figure),
-        [xy(t) for t in (*drawings.plane_traces(seen, 0.5, 1.0, "abc", 1.15 * (seen.reach + 0.5)), drawings.arrow_trace(starts, steps))],
+        [
+            xy(t)
+            for t in (
+                *figures_features.plane_traces(seen, 0.5, 1.0, "abc", 1.15 * (seen.reach + 0.5)),
+                figures_features.arrow_trace(starts, steps),
+            )
+        ],
     )
-    assert np.isnan(xy(drawings.plane(seen, 0.5, 1.0, "t", "abc").data[-1])).all()
+    assert np.isnan(xy(figures_features.plane(seen, 0.5, 1.0, "t", "abc").data[-1])).all()
 
 
 def test_planes_beside_each_other_share_one_scale(seen):
     wide = seen._replace(points=3 * seen.points)
-    figure = drawings.planes_beside({"one": seen, "two": wide}, 0.5, 1.0, "t", "abc")
+    figure = figures_features.planes_beside({"one": seen, "two": wide}, 0.5, 1.0, "t", "abc")
     assert len(figure.data) == 2 * PLANE and [{t.xaxis for t in half} for half in (figure.data[:PLANE], figure.data[PLANE:])] == [
         {"x"},
         {"x2"},
@@ -229,13 +238,13 @@ def test_by_hands_arrows_point_against_the_gradients(moved):
         assert np.allclose(drawn[1::3] - drawn[0::3], -3 * np.concatenate(gradients)[steep], atol=1e-5)
         assert list(moved.figure.data[trace].marker.size)[: len(drawn)] == [0, 9, 0] * steep.sum()  # a head at every end
     assert np.array_equal(xy(moved.figure.data[PLANE + 2])[:2], [[0, 0], moved.W[row].tolist()])
-    assert (moved.figure.data[PLANE].marker.color, moved.figure.data[PLANE + 1].marker.color) == (drawings.RED, PURPLE)
+    assert (moved.figure.data[PLANE].marker.color, moved.figure.data[PLANE + 1].marker.color) == (figures_features.RED, PURPLE)
 
 
 def test_by_hand_draws_its_points_and_the_head(moved):
     q, y = moved.q.numpy(), moved.y.numpy()
     expected = scene(q, y, moved.W, moved.b, noisy=noisy_of(moved), plane=FLAT)
-    traces = drawings.plane_traces(expected, moved.delta_v.value, moved.delta_d.value, "012", 8)
+    traces = figures_features.plane_traces(expected, moved.delta_v.value, moved.delta_d.value, "012", 8)
     assert len(moved.figure.data) == PLANE + 3 and same(coordinates(moved.figure)[:PLANE], [xy(t) for t in traces])
     for k in range(3):
         assert np.allclose(xy(moved.figure.data[of_class(k, POINTS)]), q[y == k])
@@ -308,11 +317,11 @@ def shows(figure, films, index):
 
 def test_a_frame_shows_its_epoch(films):
     for index, epoch in enumerate((0, 1, 3, 8)):
-        figure = drawings.film_frame(films, index)
+        figure = figures_features.film_frame(films, index)
         shows(figure, films, index)
         assert figure.layout.title.text == f"Training, epoch {epoch} of 8"
         assert [a.text for a in figure.layout.annotations][:2] == ["normal", "proposed"]
-        assert figure.layout.xaxis.range == drawings.film_frame(films, 0).layout.xaxis.range == figure.layout.xaxis2.range
+        assert figure.layout.xaxis.range == figures_features.film_frame(films, 0).layout.xaxis.range == figure.layout.xaxis2.range
 
 
 def test_the_play_button_and_the_slider_of_a_film_move_together(films):
@@ -328,7 +337,7 @@ def test_the_play_button_and_the_slider_of_a_film_move_together(films):
     widget.epoch.label = "1 of 8"
     assert widget.play.value == 1
     shows(widget.figure, films, 1)
-    for old, new in zip(widget.figure.data, drawings.film_frame(films, 1).data, strict=True):
+    for old, new in zip(widget.figure.data, figures_features.film_frame(films, 1).data, strict=True):
         assert np.allclose(xy(old), xy(new), equal_nan=True)  # bands and boundaries too
 
 

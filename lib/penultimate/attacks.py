@@ -75,7 +75,7 @@ def masking_checks(model: nn.Module, images: Tensor, labels: Tensor, norm: str, 
     """Accuracies by which masked gradients would show (Athalye et al. 2018; Carlini et al. 2019), all under APGD.
 
     large: at a budget that leaves nothing of an image. by_steps: at `budget`, steps -> accuracy. direct and transferred: at `budget`, made
-    on the network itself, or on others (name -> model). The rules by which they are judged: `resistance`.
+    on the network itself, or on others (name -> model). The rules by which they are judged: `adversary_rules`.
     """
     rate = lambda correct: round(float(correct.mean()), 5)  # noqa: E731
     by_steps = {steps: rate(adversarial_correct(model, images, labels, norm, budget, steps=steps)) for steps in CHECKED_STEPS}

@@ -97,7 +97,7 @@ def broken_record(record: dict) -> None:
 
 
 def curvature_record(record: dict) -> None:
-    """What tables read of a curvature record (see `flatness`)."""
+    """What tables read of a curvature record (see `curvature_records`)."""
     _common(record)
     _numbers([record["network"][name] for name in ("temperature", "confidence", "w_max", "accuracy")])
     _numbers([record["settings"][name] for name in ("step", "probes", "sigma", "draws", "matched_confidence", "eta_sigma")])
@@ -112,7 +112,7 @@ def transfer_record(record: dict) -> None:
     _common(record)
     images = record["data"]["test_images"]
     _require(unpack(record["clean"]).shape == (images,), "the correctness of every clean image")
-    _numbers([record["settings"][name] for name in ("draws", "sigma", "bins")])
+    _numbers([record["settings"][name] for name in ("draws", "sigma", "bins")], (3,))
     for measured in record["perturbations"].values():
         levels, draws = len(measured["levels"]), len(measured["accuracy"][0])
         _numbers(measured["accuracy"], (levels, draws))
@@ -155,7 +155,7 @@ def _common(record: dict) -> None:
     _require(isinstance(record["config"]["noise"], str), "a kind of noise")
     _require(isinstance(record["data"]["provenance"], str), "where the data come from")
     _require(all(isinstance(record["environment"][name], str) for name in ("device", "torch")), "the environment")
-    _numbers([record["environment"]["threads"]])
+    _numbers([record["environment"]["threads"]], (1,))
 
 
 def _of_known(config: dict) -> None:

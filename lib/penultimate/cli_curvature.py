@@ -24,10 +24,10 @@ def curvature(
 
     Example: python -m penultimate curvature --methods normal,proposed --seeds 0-4
     """
-    from . import data, files, flatness, measured
+    from . import curvature_records, data, files, measured
 
     if test_images < 1 or (level is not None and not level > 0):
         raise InputError(f"test_images = {test_images}, level = {level}: both must be positive")
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
     for run, path in measured.missing(configs, records or data.CACHE / "curvature", device=device, root=data_root):
-        files.write_json(path, flatness.measure(run, device, test_images, level, data_root))
+        files.write_json(path, curvature_records.measure(run, device, test_images, level, data_root))

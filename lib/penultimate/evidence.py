@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from . import InputError, experiments, explanation, published, records, resistance, shifts
+from . import InputError, adversary_rules, curvature_rules, experiments, published, records, transfer_rules
 from .evaluate import seed_interval
 from .measured import PLACES
 
@@ -121,7 +121,7 @@ def selection() -> Iterator[Evidence]:
 @cache
 def _explained() -> pd.DataFrame:
     found = [pd.DataFrame(columns=["claim", "dataset", "measure", "against"])]
-    for module in (explanation, shifts, resistance):
+    for module in (curvature_rules, transfer_rules, adversary_rules):
         with suppress(InputError):  # no records
             found.append(module.claims())
     return pd.concat(found)
@@ -130,8 +130,8 @@ def _explained() -> pd.DataFrame:
 def explained(
     claim: str, measures: tuple[str, ...] | None, against: tuple[str, ...], unit: str = "decades", sign: int = 1
 ) -> Iterator[Evidence]:
-    """What `explanation.claims`, `shifts.claims` and `resistance.claims` say of some measures (None: all) and rivals or methods; sign -1
-    where a number should lie below zero."""
+    """What the `claims` of `curvature_rules`, `transfer_rules` and `adversary_rules` say of some measures (None: all) and rivals or
+    methods; sign -1 where a number should lie below zero."""
     rows = _explained()
     for one in rows[(rows.claim == claim) & rows.measure.isin(measures or rows.measure) & rows.against.isin(against)].itertuples():
         low, high = sorted((sign * one.low, sign * one.high))

@@ -81,7 +81,7 @@ def curvature(model: Classifier, splits: Splits) -> dict:
 
 
 def curvatures(model, images: torch.Tensor, labels: torch.Tensor, index: int, loss: Loss = cross_entropy) -> dict[str, torch.Tensor]:
-    """kappa and frobenius (see `flatness`) of one part of the images, whose probes depend on its index alone."""
+    """kappa and frobenius (see `curvature_records`) of one part of the images, whose probes depend on its index alone."""
 
     def squared(method: str) -> torch.Tensor:
         return input_curvature(model, images, labels, method, PROBES, STEP, SPACE, torch.Generator().manual_seed(index), loss)

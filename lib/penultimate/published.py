@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from . import InputError, checks, records, replication
+from .adversary_rules import budget_name
 from .evaluate import seed_interval, unpack
 from .methods import METHODS
 from .metrics import FULL_SIZE, KINDS
 from .records import cell, verdict
-from .resistance import budget_name
 from .runs import Config
 
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.

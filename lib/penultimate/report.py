@@ -8,19 +8,19 @@ import pandas as pd
 
 from . import (
     InputError,
-    accounts,
-    accounts_adversary,
+    adversary_tables,
     claims,
-    drawings,
+    curvature_tables,
     execution,
     experiments,
     figures,
+    figures_features,
     files,
     films,
     published,
     records,
     reliability,
-    shifts,
+    transfer_rules,
 )
 from .bench import compare, slider
 from .data import HOME, short
@@ -67,7 +67,7 @@ def plane_picture(reels: dict[str, dict]) -> dict:
     title = f"The centroid plane at the end of training ({short(config['config']['dataset'])}, one seed of each)"
     scenes = {method: films.scenes(reel)[-1] for method, reel in reels.items()}
     deltas = config["config"]["delta_v"], config["config"]["delta_d"]
-    return {f"{short(config['config']['dataset'])}-planes": drawings.planes_beside(scenes, *deltas, title, config["classes"])}
+    return {f"{short(config['config']['dataset'])}-planes": figures_features.planes_beside(scenes, *deltas, title, config["classes"])}
 
 
 def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
@@ -155,8 +155,8 @@ def outcome(dataset: str, preset: str) -> str:
 def renew(text: str) -> str:
     """README's text with every table between its markers made again from the committed records."""
     makers = {marker: partial(outcome, *which) for marker, which in SHOWN.items()}
-    makers |= {"curvature": accounts.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
-    makers |= {"ablation": experiments.markdown, "transfer": shifts.markdown, "adversary": accounts_adversary.markdown}
+    makers |= {"curvature": curvature_tables.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
+    makers |= {"ablation": experiments.markdown, "transfer": transfer_rules.markdown, "adversary": adversary_tables.markdown}
     makers |= {"claims": claims.markdown, "bench": compare.committed, "published": published.markdown}
     for marker, make in makers.items():
         pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
@@ -173,7 +173,7 @@ def publish() -> None:
         reels = films.read(records.COMMITTED, dataset, preset)
         if f"(figures/{dataset}-training.gif)" in text:
             epochs = range(len(next(iter(reels.values()))["epochs"]))
-            figures.animate([drawings.film_frame(reels, i) for i in epochs], HOME / "figures" / f"{dataset}-training.gif")
+            figures.animate([figures_features.film_frame(reels, i) for i in epochs], HOME / "figures" / f"{dataset}-training.gif")
     named = set(re.findall(r"\(figures/([\w-]+)\.png\)", text))
     made = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
     drawn = {name: figure for name, figure in made.items() if name in named}

@@ -5,7 +5,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from . import drawings, losses
+from . import figures_features, losses
 from .centroids import class_means
 from .planes import FLAT, scene
 
@@ -59,10 +59,12 @@ class ByHand:
         self.values = ui.HTML()
         self.loading = False  # while a slider is set to what it stands for, it must not change it
         self._show_weight()
-        self.figure = go.FigureWidget(drawings.plane(self._scene(), delta_v, delta_d, "", "012"))
+        self.figure = go.FigureWidget(figures_features.plane(self._scene(), delta_v, delta_d, "", "012"))
         nowhere = np.zeros((len(self.q), 2))
         self.figure.data[-1].marker.size = [0, 9, 0] * 2 * len(self.q)  # steps of clean and noisy features
-        self.figure.add_traces([drawings.arrow_trace(nowhere, nowhere, PURPLE), drawings.arrow_trace(nowhere[:1], nowhere[:1], "black")])
+        self.figure.add_traces(
+            [figures_features.arrow_trace(nowhere, nowhere, PURPLE), figures_features.arrow_trace(nowhere[:1], nowhere[:1], "black")]
+        )
         self.figure.update_layout(
             width=590,
             height=520,
@@ -79,7 +81,7 @@ class ByHand:
         self._moved()
         note = ui.HTML(
             "<div style='line-height:1.5'>Steps against the gradient: "
-            f"<b style='color:{drawings.RED}'>red</b> of L<sub>compact</sub> on clean and of L<sub>noisy</sub> on noisy features, "
+            f"<b style='color:{figures_features.RED}'>red</b> of L<sub>compact</sub> on clean and of L<sub>noisy</sub> on noisy features, "
             f"<b style='color:{PURPLE}'>purple</b> of L<sub>margin</sub> on the centroids and "
             "on the chosen weight vector (<b>black</b>, from the origin). "
             "The centroid counts as fixed where features are pulled to it; ‖gradient‖ is with respect to what its arrows stand on.</div>"
@@ -123,9 +125,9 @@ class ByHand:
         features, moves, row = torch.cat([self.q, noisy_features]), [-3 * step.numpy() for step in steps], self.row.value
         turned = -3 * torch.autograd.grad(terms["margin"], W)[0].numpy()[[row]]
         starts, pushed = np.concatenate([means.numpy(), self.W[[row]].numpy()]), np.concatenate([moves[2], turned])
-        shapes = drawings.plane_shapes(self._scene(), delta_v, delta_d, 8)
-        shapes += [drawings.arrow_shape(features.numpy(), np.concatenate(moves[:2])), drawings.arrow_shape(starts, pushed)]
-        shapes += [drawings.arrow_shape(np.zeros((1, 2)), self.W[[row]].numpy())]
+        shapes = figures_features.plane_shapes(self._scene(), delta_v, delta_d, 8)
+        shapes += [figures_features.arrow_shape(features.numpy(), np.concatenate(moves[:2])), figures_features.arrow_shape(starts, pushed)]
+        shapes += [figures_features.arrow_shape(np.zeros((1, 2)), self.W[[row]].numpy())]
         redraw(self.figure, dict(enumerate(shapes)))
         weights = {"compact": 0.5, "noisy": 0.5, "margin": 1.0, "reg": 0.001}
         values = {name: float(value.detach()) for name, value in terms.items()}
@@ -140,9 +142,9 @@ class Film:
 
     def __init__(self, films: dict[str, dict]):
         self.films, first = films, next(iter(films.values()))
-        frames = [drawings.film_frame(films, i).data for i in range(len(first["epochs"]))]
+        frames = [figures_features.film_frame(films, i).data for i in range(len(first["epochs"]))]
         self.shown = [{n: np.stack([trace.x, trace.y], axis=1) for n, trace in enumerate(traces)} for traces in frames]
-        self.figure = go.FigureWidget(drawings.film_frame(films, 0).update_layout(title="", height=720, margin_t=30))
+        self.figure = go.FigureWidget(figures_features.film_frame(films, 0).update_layout(title="", height=720, margin_t=30))
         epochs = [(f"{epoch} of {first['epochs'][-1]}", i) for i, epoch in enumerate(first["epochs"])]
         self.epoch = ui.SelectionSlider(options=epochs, description="epoch", **WIDE)
         self.play = ui.Play(min=0, max=len(epochs) - 1, interval=500, description="play")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from typer.testing import CliRunner
 
-from penultimate import InputError, cli, data, evaluate, explanation, files, films, jobs, lookup, noise, own, records
+from penultimate import InputError, cli, curvature_rules, data, evaluate, files, films, jobs, lookup, noise, own, records
 from penultimate.runs import Config, Run, load_or_train
 from penultimate.train import Trainer, usable
 
@@ -165,7 +165,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         return [films.scenes(one)[-1] for one in films.read(where).values()]
 
     def measured(where: Path):
-        return explanation.read(where).apply(lambda one: one["images"]["kappa"].mean() / one["network"]["w_max"], axis=1)
+        return curvature_rules.read(where).apply(lambda one: one["images"]["kappa"].mean() / one["network"]["w_max"], axis=1)
 
     def restored(content: bytes):
         with contextlib.redirect_stderr(io.StringIO()):

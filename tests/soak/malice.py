@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from penultimate import InputError, data, explanation, films, records
+from penultimate import InputError, curvature_rules, data, films, records
 from penultimate.runs import Run, load_or_train
 
 from . import Row, row, runs
@@ -124,7 +124,7 @@ def tries(folder: Path, trace: Path) -> dict:
         **{f"a record named {name!r}": lambda name=name, i=i: collected(name, i) for i, name in enumerate(NAMES)},
         "YAML with tags as a record": lambda: (yaml("yaml/set"), records.read(folder / "yaml")),
         "YAML with tags as a film": lambda: (yaml("films/digits-digits"), films.read(folder)),
-        "YAML with tags as a curvature record": lambda: (yaml("curved/digits-digits"), explanation.read(folder / "curved")),
+        "YAML with tags as a curvature record": lambda: (yaml("curved/digits-digits"), curvature_rules.read(folder / "curved")),
         "a notebook's parameter with a tag and code": notebook,
     }
 

@@ -186,7 +186,7 @@ def reliabilities(found: Transfer) -> pd.DataFrame:
 
 
 def claims(folder: str | Path | None = None) -> pd.DataFrame:
-    """The findings, one a row, as `explanation.claims`: claim, dataset, against, measure, mean, low, high, n, verdict. Shares of 1."""
+    """The findings, one a row, as `curvature_rules.claims`: claim, dataset, against, measure, mean, low, high, n, verdict. Shares of 1."""
     rows = []
     for dataset, found in sets(folder).items():
         methods = set(own(found.table).method)

@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import InputError, explanation, measured
+from . import InputError, curvature_rules, measured
 from .adversary import chosen
+from .curvature_rules import decades, distance, links, quantity
 from .evaluate import seed_interval, unpack
-from .explanation import decades, distance, links, quantity
 from .measured import PLACES
 from .records import differences, verdict
 
@@ -118,7 +118,7 @@ def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = No
     accuracy (in the middle L2 budget) and survived (N,): how many L2 budgets an image survives, or with sigma its certified radius, 0 where
     the smoothed classifier is wrong.
 
-    curvature: rows of `explanation.read`.
+    curvature: rows of `curvature_rules.read`.
     """
     found = []
     for row in rows.merge(curvature, on=["method", "seed"], suffixes=("", "_curvature")).itertuples():
@@ -138,7 +138,7 @@ def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = No
 
 
 def linked(both: pd.DataFrame, name: str = "eq. 21") -> dict[str, dict]:
-    """Method -> `explanation.links` with what its images survive; both: rows of `joined`."""
+    """Method -> `curvature_rules.links` with what its images survive; both: rows of `joined`."""
     return {method: links(own, name, lambda row: row.survived) for method, own in both.groupby("method", sort=False)}
 
 
@@ -197,7 +197,7 @@ def shown_budgets(rows: pd.DataFrame) -> dict[str, list[float]]:
 
 
 def claims(folder: str | Path | None = None) -> pd.DataFrame:
-    """The findings, one a row, in the form of `explanation.claims`: claim, dataset, against, measure, mean, low, high, n.
+    """The findings, one a row, in the form of `curvature_rules.claims`: claim, dataset, against, measure, mean, low, high, n.
 
     resists, beyond, certified: `proposed` minus a rival, shares. buys: rho, plain and partial, with the L2 budgets survived and with the
     certified radius, by method; and over methods, gain with decades of flatness.
@@ -216,7 +216,7 @@ def claims(folder: str | Path | None = None) -> pd.DataFrame:
             smooth = against(certified(rows, sigma, [sigma]), "proposed", rival, sigma)
             add("certified", f"smoothed at σ = {sigma:g}, radius {sigma:g}", f"proposed − {rival}", smooth)
         try:
-            curvature = explanation.read(None, dataset, PLACES[dataset])
+            curvature = curvature_rules.read(None, dataset, PLACES[dataset])
         except InputError:
             continue
         curvature = curvature[curvature.noise == "gaussian"]

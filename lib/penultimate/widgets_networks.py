@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from . import drawings
+from . import figures_features
 from .figures import STYLE, TEMPLATE
 from .films import PER_CLASS
 from .lookup import Lookup
@@ -64,7 +64,7 @@ class UmapExplorer:
         self.seen, self.placed, self.views, self.labels, self.names = seen, placed, views, np.asarray(labels), names
         self.numbers, self.texts = numbers, [self._hover(level) for level in range(len(levels))]
         at = {method: positions[0] for method, positions in placed.items()}
-        start = drawings.umap_panels(at, self.labels, self._wrong(0), names, "", hover=self.texts[0])
+        start = figures_features.umap_panels(at, self.labels, self._wrong(0), names, "", hover=self.texts[0])
         for panel, positions in enumerate(placed.values(), 1):  # room for the features of every level
             low, high = positions.min((0, 1)), positions.max((0, 1))
             edge = 0.05 * (high - low)
@@ -186,8 +186,8 @@ class NoiseExplorer:
         for panel, (method, seen) in enumerate(zip(self.methods, self.scenes, strict=True), 2):
             config = self.runs[method].config
             names = [self.names[c] for c in self.classes]
-            planes = drawings.plane_traces(seen, config.delta_v, config.delta_d, names, reach, legend=panel == 2)
-            drawings.add_plane(figure, 1, panel, planes, reach)
+            planes = figures_features.plane_traces(seen, config.delta_v, config.delta_d, names, reach, legend=panel == 2)
+            figures_features.add_plane(figure, 1, panel, planes, reach)
         for trace, curve in zip(figure.data, self._curves(), strict=False):
             trace.update(curve)
         figure.update_yaxes(range=[0, 102], row=1, col=1)

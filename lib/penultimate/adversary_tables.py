@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .adversary_rules import abstentions, accuracies, budget_name, certified, checked, sets, shown_budgets, smoothed_at
 from .evaluate import unpack
 from .records import cell, pipes, seeds_told, summary
-from .resistance import abstentions, accuracies, budget_name, certified, checked, sets, shown_budgets, smoothed_at
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -25,8 +25,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def checks_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """`resistance.checked` by method, the worst of its networks: per cent left at the large budget, points gained by more steps, points
-    that a transferred attack leaves over a direct one, points that AutoAttack takes beyond APGD; networks unmasked, of how many."""
+    """`adversary_rules.checked` by method, the worst of its networks: per cent left at the large budget, points gained by more steps,
+    points that a transferred attack leaves over a direct one, points that AutoAttack takes beyond APGD; networks unmasked, of how many."""
     by_method = checked(rows).groupby("method", sort=False)
     worst = {
         "large budget (%)": by_method["large"].max(), "gained by more steps": by_method.gained.max(),
@@ -50,7 +50,7 @@ def autoattack_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def between_table(found: pd.DataFrame) -> pd.DataFrame:
-    """`resistance.between` for people: a row for each measure; slopes in points a decade."""
+    """`adversary_rules.between` for people: a row for each measure; slopes in points a decade."""
 
     def shown(r) -> str:
         by = 100 if r.what == "slope" else 1

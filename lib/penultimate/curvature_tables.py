@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .explanation import QUANTITIES, complete, flatter_than_each, sets
+from .curvature_rules import QUANTITIES, complete, flatter_than_each, sets
 from .records import level_name, pipes, seeds_told
 
 
@@ -25,7 +25,7 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def linked_table(found: dict[str, dict]) -> pd.DataFrame:
-    """`explanation.links` of several methods for people: a row each; where a rule judges, how many seeds' own intervals agree as well."""
+    """`curvature_rules.links` of several methods for people: a row each; where a rule judges, how many seeds' own intervals agree too."""
 
     def cell(link: dict) -> str:
         below = sum(high < 0 for _, _, high in link["by_seed"])
