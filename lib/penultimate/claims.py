@@ -43,136 +43,164 @@ def judge(evidence: list[Evidence]) -> str:
     return "holds partly" if "holds" in found else "undecided"
 
 
-P, A, T, C, D = partial, "05_ablation", "06_transfer", "07_curvature", "12_adversary"
+SWEEP, ABLATION, TRANSFER = "04_noise_sweep", "05_ablation", "06_transfer"
+CURVATURE, ADVERSARY = "07_curvature", "12_adversary"
 RIVALS, SURVIVED = ("both", "stability"), "L2 budgets survived"
 flat = partial(explained, "proposed is flatter")
 carries = partial(explained, "carries over", unit="points")
 BEATS_NORMAL, BEATS_BOTH = ("proposed − normal",), ("proposed − both",)
 CLAIMS = [
-    Claim("More robust to the noise it is trained with than normal training", "paper", "04_noise_sweep", P(beats, "proposed", "normal")),
+    Claim("More robust to the noise it is trained with than normal training", "paper", SWEEP, partial(beats, "proposed", "normal")),
     Claim(
-        "At no cost in clean accuracy (less than half a point)", "paper", "04_noise_sweep",
-        P(beats, "proposed", "normal", 0.0, -CLEAN_TOLERANCE),
+        "At no cost in clean accuracy (less than half a point)", "paper", SWEEP,
+        partial(beats, "proposed", "normal", 0.0, -CLEAN_TOLERANCE),
     ),
-    Claim("More robust than cross-entropy on clean and noisy images (both)", "paper", "04_noise_sweep", P(beats, "proposed", "both")),
-    Claim("More robust than cross-entropy on noisy images (noisy)", "paper", "04_noise_sweep", P(beats, "proposed", "noisy")),
-    Claim("More robust than point-wise stability training", "paper", "04_noise_sweep", P(beats, "proposed", "stability")),
-    Claim("Keeps more clean accuracy than point-wise stability", "paper", "04_noise_sweep", P(beats, "proposed", "stability", 0.0)),
-    Claim("Classes become compact: a smaller radius", "paper", "03_penultimate_layer", P(shape, "radius", sign=-1)),
-    Claim("Centroids move away from the boundaries: a wider margin", "paper", "03_penultimate_layer", P(shape, "margin")),
-    Claim("The margin grows relative to the radius", "paper", "03_penultimate_layer", P(shape, "ratio")),
-    Claim("The loss is flatter in input space than normal training's (eq. 21, as measured)", "paper", C, P(flat, ("eq. 21",), ("normal",))),
-    Claim("It is flatter than that of `both` and `stability` too", "study", C, P(flat, ("eq. 21",), RIVALS)),
+    Claim("More robust than cross-entropy on clean and noisy images (both)", "paper", SWEEP, partial(beats, "proposed", "both")),
+    Claim("More robust than cross-entropy on noisy images (noisy)", "paper", SWEEP, partial(beats, "proposed", "noisy")),
+    Claim("More robust than point-wise stability training", "paper", SWEEP, partial(beats, "proposed", "stability")),
+    Claim("Keeps more clean accuracy than point-wise stability", "paper", SWEEP, partial(beats, "proposed", "stability", 0.0)),
+    Claim("Classes become compact: a smaller radius", "paper", "03_penultimate_layer", partial(shape, "radius", sign=-1)),
+    Claim("Centroids move away from the boundaries: a wider margin", "paper", "03_penultimate_layer", partial(shape, "margin")),
+    Claim("The margin grows relative to the radius", "paper", "03_penultimate_layer", partial(shape, "ratio")),
     Claim(
-        "It is flatter at equal confidence, by eq. 21 and by the Hessian", "study", C,
-        P(flat, ("eq. 21, matched confidence", "‖H‖², matched confidence"), ("normal", *RIVALS)),
+        "The loss is flatter in input space than normal training's (eq. 21, as measured)", "paper", CURVATURE,
+        partial(flat, ("eq. 21",), ("normal",)),
     ),
+    Claim("It is flatter than that of `both` and `stability` too", "study", CURVATURE, partial(flat, ("eq. 21",), RIVALS)),
     Claim(
-        "Theorem 6.1: curvature lies below its bound, at small noise and at the noise trained with", "paper", C,
-        P(explained, "theorem 6.1", None, ("normal", "proposed")),
-    ),
-    Claim(
-        "Images with lower curvature are more robust", "paper", C,
-        P(explained, "curvature predicts robustness", ("rho, eq. 21",), ("normal", "proposed"), "", -1),
+        "It is flatter at equal confidence, by eq. 21 and by the Hessian", "study", CURVATURE,
+        partial(flat, ("eq. 21, matched confidence", "‖H‖², matched confidence"), ("normal", *RIVALS)),
     ),
     Claim(
-        "Curvature says something of robustness that the logit margin does not", "study", C,
-        P(explained, "curvature predicts robustness", ("given margin, eq. 21",), ("normal", "proposed"), "", -1),
+        "Theorem 6.1: curvature lies below its bound, at small noise and at the noise trained with", "paper", CURVATURE,
+        partial(explained, "theorem 6.1", None, ("normal", "proposed")),
+    ),
+    Claim(
+        "Images with lower curvature are more robust", "paper", CURVATURE,
+        partial(explained, "curvature predicts robustness", ("rho, eq. 21",), ("normal", "proposed"), unit="", sign=-1),
+    ),
+    Claim(
+        "Curvature says something of robustness that the logit margin does not", "study", CURVATURE,
+        partial(explained, "curvature predicts robustness", ("given margin, eq. 21",), ("normal", "proposed"), unit="", sign=-1),
     ),
     Claim("CIFAR-10 at full size: above normal training at 8/255 (printed: 91.15 against 90.06 %)", "paper", "08_paper_vs_ours", full_size),
     Claim(
-        "Carries over to occlusion, low resolution, and occlusion with noise", "paper", T,
-        P(carries, ("occlusion", "low_resolution", "occlusion+gaussian"), BEATS_NORMAL),
+        "Carries over to occlusion, low resolution, and occlusion with noise", "paper", TRANSFER,
+        partial(carries, ("occlusion", "low_resolution", "occlusion+gaussian"), BEATS_NORMAL),
     ),
-    Claim("Carries over to uniform noise", "paper", T, P(carries, ("uniform",), BEATS_NORMAL)),
-    Claim("Carries over to Laplace and salt-and-pepper noise", "summary", T, P(carries, ("laplace", "salt_pepper"), BEATS_NORMAL)),
-    Claim("Carries over to blur, loss of contrast and JPEG", "study", T, P(carries, ("blur", "contrast", "jpeg"), BEATS_NORMAL)),
-    Claim("Carries over better than `both` does, over nine perturbations", "study", T, P(carries, ("all but gaussian",), BEATS_BOTH)),
+    Claim("Carries over to uniform noise", "paper", TRANSFER, partial(carries, ("uniform",), BEATS_NORMAL)),
     Claim(
-        "Robustness is specific to the noise trained with", "study", T,
-        P(explained, "specific", None, ("both", "proposed"), "points"),
+        "Carries over to Laplace and salt-and-pepper noise", "summary", TRANSFER,
+        partial(carries, ("laplace", "salt_pepper"), BEATS_NORMAL),
     ),
     Claim(
-        "Training with one noise protects against another", "study", T,
-        P(explained, "protects", None, ("both", "proposed"), "points"),
+        "Carries over to blur, loss of contrast and JPEG", "study", TRANSFER,
+        partial(carries, ("blur", "contrast", "jpeg"), BEATS_NORMAL),
     ),
     Claim(
-        "Better calibrated than `normal` and `both` on clean images", "study", T,
-        P(explained, "calibrated", ("clean",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
+        "Carries over better than `both` does, over nine perturbations", "study", TRANSFER,
+        partial(carries, ("all but gaussian",), BEATS_BOTH),
     ),
     Claim(
-        "Better calibrated than `normal` and `both` under the noise trained with", "study", T,
-        P(explained, "calibrated", ("noisy",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
+        "Robustness is specific to the noise trained with", "study", TRANSFER,
+        partial(explained, "specific", None, ("both", "proposed"), "points"),
     ),
     Claim(
-        "On clean images alone the loss already protects against noise", "summary", A,
-        chain(P(beats, "discriminative", "normal"), P(arm, "ablation", "compactness", "neither")),
+        "Training with one noise protects against another", "study", TRANSFER,
+        partial(explained, "protects", None, ("both", "proposed"), "points"),
     ),
     Claim(
-        "Compactness and margin are needed together", "summary", A,
-        chain(P(arm, "ablation", "proposed", "compactness + alignment"), P(arm, "ablation", "proposed", "margin + alignment")),
+        "Better calibrated than `normal` and `both` on clean images", "study", TRANSFER,
+        partial(explained, "calibrated", ("clean",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
     ),
     Claim(
-        "Without alignment too, both terms do better than one", "summary", A,
-        chain(P(arm, "ablation", "compactness + margin", "compactness"), P(arm, "ablation", "compactness + margin", "margin")),
+        "Better calibrated than `normal` and `both` under the noise trained with", "study", TRANSFER,
+        partial(explained, "calibrated", ("noisy",), ("ECE of normal − proposed", "ECE of both − proposed"), "points of ECE"),
     ),
-    Claim("δ_d > 2 δ_v is necessary", "summary", A, crossing),
     Claim(
-        "Partial momentum is worth its complexity", "summary", A,
-        chain(P(arm, "centroids", "partial, μ = 0.99", "naive"), P(arm, "centroids", "partial, μ = 0.99", "momentum, μ = 0.99")),
+        "On clean images alone the loss already protects against noise", "summary", ABLATION,
+        chain(partial(beats, "discriminative", "normal"), partial(arm, "ablation", "compactness", "neither")),
+    ),
+    Claim(
+        "Compactness and margin are needed together", "summary", ABLATION,
+        chain(partial(arm, "ablation", "proposed", "compactness + alignment"), partial(arm, "ablation", "proposed", "margin + alignment")),
+    ),
+    Claim(
+        "Without alignment too, both terms do better than one", "summary", ABLATION,
+        chain(partial(arm, "ablation", "compactness + margin", "compactness"), partial(arm, "ablation", "compactness + margin", "margin")),
+    ),
+    Claim("δ_d > 2 δ_v is necessary", "summary", ABLATION, crossing),
+    Claim(
+        "Partial momentum is worth its complexity", "summary", ABLATION,
+        chain(*(partial(arm, "centroids", "partial, μ = 0.99", other) for other in ("naive", "momentum, μ = 0.99"))),
     ),
     Claim(  # at 32, the value that was meant, no run survives its first epoch
-        "λ too high costs clean accuracy", "summary", A, P(arm, "fronts", "proposed, λ = 0.5", "proposed, λ = 8", "clean"),
+        "λ too high costs clean accuracy", "summary", ABLATION, partial(arm, "fronts", "proposed, λ = 0.5", "proposed, λ = 8", "clean"),
     ),
-    Claim("δ_v too large costs robustness", "summary", A, P(arm, "deltas", "0.5, 5", "8, 5")),
+    Claim("δ_v too large costs robustness", "summary", ABLATION, partial(arm, "deltas", "0.5, 5", "8, 5")),
     Claim(
-        "Lower curvature certifies robustness or resists adversaries", "summary", D,
+        "Lower curvature goes with certified radii and with resistance to adversaries", "summary", ADVERSARY,
         chain(
-            P(explained, "buys", (f"rho, eq. 21 with {SURVIVED}", "rho, eq. 21 with certified radius"), ("normal", "proposed"), "", -1),
-            P(explained, "buys between methods", None, ("methods",), ""),
+            partial(
+                explained, "buys", (f"rho, eq. 21 with {SURVIVED}", "rho, eq. 21 with certified radius"), ("normal", "proposed"),
+                unit="", sign=-1,
+            ),
+            partial(explained, "buys between methods", None, ("methods",), unit=""),
         ),
     ),
     Claim(
-        "It says something of an image's resistance that the distance to the boundary does not", "study", D,
-        P(explained, "buys", (f"given distance, eq. 21 with {SURVIVED}",), ("normal", "proposed"), "", -1),
-    ),
-    Claim("Resists adversaries better than normal training", "study", D, P(explained, "resists", None, ("proposed − normal",), "points")),
-    Claim("Resists adversaries better than `both`", "study", D, P(explained, "resists", None, ("proposed − both",), "points")),
-    Claim(
-        "Within the next larger budget it beats the rivals that saw noise", "study", D,
-        P(explained, "beyond", None, ("proposed − noisy", "proposed − both", "proposed − stability"), "points"),
+        "It says something of an image's resistance that the distance to the boundary does not", "study", ADVERSARY,
+        partial(explained, "buys", (f"given distance, eq. 21 with {SURVIVED}",), ("normal", "proposed"), unit="", sign=-1),
     ),
     Claim(
-        "Smoothed, it is certified on more images than normal training and `both`", "study", D,
-        P(explained, "certified", None, ("proposed − normal", "proposed − both"), "points"),
+        "Resists adversaries better than normal training", "study", ADVERSARY,
+        partial(explained, "resists", None, ("proposed − normal",), "points"),
+    ),
+    Claim(
+        "Resists adversaries better than `both`", "study", ADVERSARY,
+        partial(explained, "resists", None, ("proposed − both",), "points"),
+    ),
+    Claim(
+        "Within the next larger budget it beats the rivals that saw noise", "study", ADVERSARY,
+        partial(explained, "beyond", None, ("proposed − noisy", "proposed − both", "proposed − stability"), "points"),
+    ),
+    Claim(
+        "Smoothed, it is certified on more images than normal training and `both`", "study", ADVERSARY,
+        partial(explained, "certified", None, ("proposed − normal", "proposed − both"), "points"),
     ),
     Claim(  # `alignment` against `normal`, and the next claim: added with digits' runs in view, before any on CIFAR-10
-        "The alignment of noisy features does the work", "study", A,
+        "The alignment of noisy features does the work", "study", ABLATION,
         chain(
-            P(arm, "ablation", "proposed", "compactness + margin"), P(arm, "ablation", "alignment", "neither"),
-            P(arm, "ablation", "alignment", "normal"),
+            partial(arm, "ablation", "proposed", "compactness + margin"), partial(arm, "ablation", "alignment", "neither"),
+            partial(arm, "ablation", "alignment", "normal"),
         ),
     ),
-    Claim("Compactness and margin add robustness to alignment", "study", A, P(arm, "ablation", "proposed", "alignment")),
-    Claim("`both` beats `proposed` at the strongest noise", "study", "04_noise_sweep", P(beats, "both", "proposed", STRONGEST)),
-    Claim("Cross-entropy on noisy logits is what `proposed` lacks", "study", A, P(arm, "ablation", "proposed + noisy CE", "proposed")),
-    Claim("With it, the loss adds robustness to `both`", "study", A, P(arm, "ablation", "proposed + noisy CE", "both")),
+    Claim("Compactness and margin add robustness to alignment", "study", ABLATION, partial(arm, "ablation", "proposed", "alignment")),
+    Claim("`both` beats `proposed` at the strongest noise", "study", SWEEP, partial(beats, "both", "proposed", STRONGEST)),
     Claim(
-        "One joint BatchNorm pass is more robust than two passes", "study", A,
+        "Cross-entropy on noisy logits is what `proposed` lacks", "study", ABLATION,
+        partial(arm, "ablation", "proposed + noisy CE", "proposed"),
+    ),
+    Claim("With it, the loss adds robustness to `both`", "study", ABLATION, partial(arm, "ablation", "proposed + noisy CE", "both")),
+    Claim(
+        "One joint BatchNorm pass is more robust than two passes", "study", ABLATION,
         chain(
-            P(arm, "switches", "proposed", "proposed, bn separate"), P(arm, "switches", "proposed", "proposed, bn clean"),
-            P(arm, "switches", "both", "both, bn separate"), P(arm, "switches", "stability", "stability, bn separate"),
+            partial(arm, "switches", "proposed", "proposed, bn separate"), partial(arm, "switches", "proposed", "proposed, bn clean"),
+            partial(arm, "switches", "both", "both, bn separate"), partial(arm, "switches", "stability", "stability, bn separate"),
         ),
     ),
-    Claim("The gain survives normal training at matched compute", "study", A, P(arm, "switches", "proposed", "normal, twice the epochs")),
-    Claim("A shared, low learning rate flatters the method", "study", A, low_rate),
-    Claim("It beats its rivals at a learning rate of its own for each, 0.01 to 0.2", "study", A, own_rates),
-    Claim("Choosing the epoch on the test set flatters a method", "study", A, selection),
     Claim(
-        "Independent crops of the two views cost robustness", "study", A,
+        "The gain survives normal training at matched compute", "study", ABLATION,
+        partial(arm, "switches", "proposed", "normal, twice the epochs"),
+    ),
+    Claim("A shared, low learning rate flatters the method", "study", ABLATION, low_rate),
+    Claim("It beats its rivals at a learning rate of its own for each, 0.01 to 0.2", "study", ABLATION, own_rates),
+    Claim("Choosing the epoch on the test set flatters a method", "study", ABLATION, selection),
+    Claim(
+        "Independent crops of the two views cost robustness", "study", ABLATION,
         chain(
-            P(arm, "switches", "proposed, shared crops", "proposed, independent crops"),
-            P(arm, "switches", "stability, shared crops", "stability, independent crops"),
+            partial(arm, "switches", "proposed, shared crops", "proposed, independent crops"),
+            partial(arm, "switches", "stability, shared crops", "stability, independent crops"),
         ),
     ),
 ]  # fmt: skip

@@ -141,7 +141,7 @@ def _in_processes(waiting: list[Config], progress: Progress, jobs: int, options:
 def _on_cluster(
     waiting: list[Config], progress: Progress, jobs: int, where: tuple, options: dict
 ) -> Iterator[tuple[Config, Exception | None]]:
-    """Where machines go away with their runs, those that are left go on with these, from their last whole epoch."""
+    """Where machines go away with their runs, those that are left go on with these, from their last checkpoint."""
     left, in_vain = dict.fromkeys(waiting), 0
     here = {name: Path(path).resolve() for name, path in (("store", options["store"]), ("root", options["root"])) if path}
     with engines.cluster(*where, 0 if jobs == 1 else jobs, options["device"]) as engine:
