@@ -48,7 +48,7 @@ def test_the_losses_train_timms_networks(timm, name):
     noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
     for method in ("stability", "proposed"):
         model.zero_grad()
-        total = METHODS[method](model, clean, noisy, labels, copy.deepcopy(loss), "joint", 1.0, 0.0)["total"]
+        total = METHODS[method](model, clean, noisy, labels, copy.deepcopy(loss), bn="joint", stability=1.0, ce_noisy=0.0)["total"]
         total.backward()
         assert total.isfinite()
         left = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -57,7 +57,7 @@ def test_the_losses_train_timms_networks(timm, name):
     with torch.no_grad():
         for p in model.parameters():
             p -= 1e-2 / slope * p.grad  # to first order the loss falls by 0.01
-        after = METHODS["proposed"](model, clean, noisy, labels, copy.deepcopy(loss), "joint", 1.0, 0.0)["total"]
+        after = METHODS["proposed"](model, clean, noisy, labels, copy.deepcopy(loss), bn="joint", stability=1.0, ce_noisy=0.0)["total"]
     assert 0.002 < float(total.detach() - after) < 0.02
 
 

@@ -57,14 +57,14 @@ def test_total_equals_the_formula(network, views, method, bn):
         q, q_noisy = network.features(torch.cat([clean, noisy])).split(64)
     else:
         q, q_noisy = network.features(clean), network.features(noisy)
-    found = METHODS[method](network, clean, noisy, labels, new_loss(), bn, STABILITY, 0.0)
+    found = METHODS[method](network, clean, noisy, labels, new_loss(), bn=bn, stability=STABILITY, ce_noisy=0.0)
     torch.testing.assert_close(found["total"], formula(method, q, q_noisy, labels, network.head))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_term_is_an_unweighted_scalar_with_its_name(network, views, method):
     extra = {"stability": {"stability"}, "discriminative": set(WEIGHTS) - {"noisy"}, "proposed": set(WEIGHTS)}.get(method, set())
-    found = METHODS[method](network, *views, new_loss(), "joint", STABILITY, 0.0)
+    found = METHODS[method](network, *views, new_loss(), bn="joint", stability=STABILITY, ce_noisy=0.0)
     assert set(found) == {"total", "ce"} | extra and all(t.ndim == 0 for t in found.values())
     weights = {"ce": 1.0, "stability": STABILITY} | WEIGHTS
     torch.testing.assert_close(found["total"], sum(weights[name] * found[name] for name in set(found) - {"total"}))
@@ -137,7 +137,7 @@ def test_every_method_lowers_its_own_loss(network, views, method):
     loss, totals = new_loss(), []
     optimizer = torch.optim.SGD(network.parameters(), 0.02, momentum=0.9, nesterov=True)
     for _ in range(12):
-        total = METHODS[method](network, *views, loss, "joint", STABILITY, 0.0)["total"]
+        total = METHODS[method](network, *views, loss, bn="joint", stability=STABILITY, ce_noisy=0.0)["total"]
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -145,9 +145,12 @@ def test_every_method_lowers_its_own_loss(network, views, method):
     assert totals[-1] < 0.9 * totals[0]
 
 
-def test_all_methods_have_one_signature():
-    assert list(METHODS) == ["normal", "noisy", "both", "stability", "discriminative", "proposed"]
-    assert len({str(inspect.signature(method)) for method in METHODS.values()}) == 1
+def test_all_methods_take_the_same_and_name_the_switches_they_have():
+    taken = {name: list(inspect.signature(method).parameters) for name, method in METHODS.items()}
+    assert {tuple(names[:5]) for names in taken.values()} == {("model", "clean", "noisy", "labels", "loss")}
+    assert {name: names[5:-1] for name, names in taken.items()} == {
+        "normal": [], "noisy": [], "both": ["bn"], "stability": ["bn", "stability"], "discriminative": [], "proposed": ["bn", "ce_noisy"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("bn", BATCHNORM)
@@ -155,9 +158,9 @@ def test_all_methods_have_one_signature():
 def test_cross_entropy_on_noisy_logits_is_mixed_in_by_its_share(network, views, bn, share):
     """Without a weight on the features, share 1/2 is `both` and share 1 is the noisy half of it."""
     nothing = DiscriminativeLoss(10, 16, compact=0.0, noisy=0.0, margin=0.0, reg=0.0)
-    found = METHODS["proposed"](network, *views, nothing, bn, STABILITY, share)["total"]
+    found = METHODS["proposed"](network, *views, nothing, bn=bn, stability=STABILITY, ce_noisy=share)["total"]
     q, q_noisy = two_views(network, *views[:2], bn)
     ce, ce_noisy = (-F.log_softmax(network.head(part), 1)[range(64), views[2]].mean() for part in (q, q_noisy))
     torch.testing.assert_close(found, (1 - share) * ce + share * ce_noisy)
     if share == 0.5:
-        torch.testing.assert_close(found, METHODS["both"](network, *views, nothing, bn, STABILITY, 0.0)["total"])
+        torch.testing.assert_close(found, METHODS["both"](network, *views, nothing, bn=bn, stability=STABILITY, ce_noisy=0.0)["total"])

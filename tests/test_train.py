@@ -95,11 +95,11 @@ def test_resumed_after_ctrl_c_equals_uninterrupted(tiny, digits, tmp_path, unint
 def test_ctrl_c_within_an_epoch_keeps_the_checkpoint_before(tiny, digits, tmp_path, monkeypatch, uninterrupted):
     calls, original = [], METHODS["proposed"]
 
-    def press(*given):
+    def press(*given, **switches):
         calls.append(1)
         if len(calls) == 4:  # 2 steps an epoch: the second step of epoch 2
             raise KeyboardInterrupt
-        return original(*given)
+        return original(*given, **switches)
 
     with monkeypatch.context() as patched:
         patched.setitem(METHODS, "proposed", press)
@@ -164,10 +164,10 @@ def test_methods_share_initial_weights_order_crops_and_noise(tiny, digits, monke
     seen = {}
     for method in METHODS:
 
-        def record(model, clean, noisy, labels, *rest, name=method, original=METHODS[method]):  # fmt: skip
+        def record(model, clean, noisy, labels, *rest, name=method, original=METHODS[method], **switches):  # fmt: skip
             start = [p.detach().clone() for p in model.parameters()] if name not in seen else []
             seen.setdefault(name, start).extend([clean, noisy, labels])
-            return original(model, clean, noisy, labels, *rest)
+            return original(model, clean, noisy, labels, *rest, **switches)
 
         monkeypatch.setitem(METHODS, method, record)
         train(tiny(method=method, epochs=2, pad=1, flip=True), digits)
@@ -178,7 +178,9 @@ def test_methods_share_initial_weights_order_crops_and_noise(tiny, digits, monke
 
 def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(tiny, digits, monkeypatch):
     seen, original = [], METHODS["normal"]
-    monkeypatch.setitem(METHODS, "normal", lambda model, clean, *rest: (seen.append(clean), original(model, clean, *rest))[1])
+    monkeypatch.setitem(
+        METHODS, "normal", lambda model, clean, *rest, **switches: (seen.append(clean), original(model, clean, *rest, **switches))[1]
+    )
     config = tiny(method="normal", epochs=2, batch=50)
     train(config, digits)
     assert [len(batch) for batch in seen] == [50, 50, 28] * 2
@@ -200,8 +202,8 @@ def test_a_loss_that_is_not_finite_names_step_term_and_batch_and_keeps_the_check
 ):
     config, calls, original, batches = tiny(best_on_test=True, batch=64), [], METHODS["proposed"], []
 
-    def spoil(model, clean, *given):
-        terms = original(model, clean, *given)
+    def spoil(model, clean, *given, **switches):
+        terms = original(model, clean, *given, **switches)
         calls.append(1)
         batches.append(clean)
         return {name: term * (bad if len(calls) == 4 and name in (*which, "total") else 1) for name, term in terms.items()}
@@ -223,8 +225,8 @@ def test_a_gradient_that_is_not_finite_does_not_replace_the_last_good_weights(ti
     """Of a finite loss, in epoch 2."""
     calls, original = [], METHODS["proposed"]
 
-    def spoil(*given):
-        terms = original(*given)
+    def spoil(*given, **switches):
+        terms = original(*given, **switches)
         calls.append(1)
         if len(calls) == 2 + step:
             terms["total"].register_hook(lambda gradient: gradient * float("nan"))

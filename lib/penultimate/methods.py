@@ -1,9 +1,10 @@
 """The ways of training that are compared. Each maps a batch to its loss:
 
-(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> {"total": ..., and every term of it, unweighted}
+(model, clean, noisy, labels, loss, **switches) -> {"total": ..., and every term of it, unweighted}
 
-clean, noisy: two views (N,C,H,W) in [0,1]; loss: a DiscriminativeLoss; bn: how BatchNorm meets the two views; stability: weight of its
-term; ce_noisy: share of the cross-entropy that `proposed` takes on noisy logits (the paper: 0).
+clean, noisy: two views (N,C,H,W) in [0,1]; loss: a DiscriminativeLoss. All are given the same switches, and each names those it has: bn,
+how BatchNorm meets the two views; stability, the weight of its term; ce_noisy, the share of the cross-entropy that `proposed` takes on
+noisy logits (the paper: 0).
 """
 
 from contextlib import contextmanager
@@ -47,26 +48,26 @@ def two_views(model: nn.Module, clean: Tensor, noisy: Tensor, bn: str) -> tuple[
         return q, model.features(noisy)
 
 
-def normal(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> dict[str, Tensor]:
+def normal(model, clean, noisy, labels, loss, **_) -> dict[str, Tensor]:
     """CE(z(x), y): clean images only."""
     ce = F.cross_entropy(model(clean), labels)
     return {"total": ce, "ce": ce}
 
 
-def noisy(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> dict[str, Tensor]:
+def noisy(model, clean, noisy, labels, loss, **_) -> dict[str, Tensor]:
     """CE(z(x~), y): noisy images only."""
     ce = F.cross_entropy(model(noisy), labels)
     return {"total": ce, "ce": ce}
 
 
-def both(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> dict[str, Tensor]:
+def both(model, clean, noisy, labels, loss, *, bn, **_) -> dict[str, Tensor]:
     """CE over clean and noisy images together."""
     q = torch.cat(two_views(model, clean, noisy, bn))
     ce = F.cross_entropy(model.head(q), labels.repeat(2))
     return {"total": ce, "ce": ce}
 
 
-def stability(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> dict[str, Tensor]:
+def stability(model, clean, noisy, labels, loss, *, bn, stability, **_) -> dict[str, Tensor]:
     """CE(z(x), y) + stability * mean_i ||q(x_i) - q(x~_i)||: noisy features pulled to their own clean image, point by point."""
     q, q_noisy = two_views(model, clean, noisy, bn)
     ce = F.cross_entropy(model.head(q), labels)
@@ -74,14 +75,14 @@ def stability(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> dic
     return {"total": ce + stability * apart, "ce": ce, "stability": apart}
 
 
-def discriminative(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> dict[str, Tensor]:
+def discriminative(model, clean, noisy, labels, loss, **_) -> dict[str, Tensor]:
     """CE(z(x), y) + the discriminative loss of the clean features alone (weights: compact 1, noisy 0)."""
     q = model.features(clean)
     terms = _with_terms(F.cross_entropy(model.head(q), labels), loss(q, labels, model.head))
     return {name: value for name, value in terms.items() if name != "noisy"}  # there is no noisy view
 
 
-def proposed(model, clean, noisy, labels, loss, bn, stability, ce_noisy) -> dict[str, Tensor]:
+def proposed(model, clean, noisy, labels, loss, *, bn, ce_noisy, **_) -> dict[str, Tensor]:
     """CE(z(x), y) + alpha L_compact + beta L_margin + gamma L_reg + lambda L_noisy: the paper's method, CE on clean logits only.
 
     With 0 < ce_noisy <= 1 the first term is (1 - ce_noisy) CE(z(x), y) + ce_noisy CE(z(x~), y): an ablation; at 1/2 that of `both`.

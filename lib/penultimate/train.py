@@ -116,6 +116,7 @@ class Trainer:
         config, started = self.config, time.perf_counter()
         order, cropping, noise = (stream(config.seed, name, epoch, self.device) for name in ("order", "crop", "noise"))
         step_loss, names, sums, finite = METHODS[config.method], [], 0, []
+        switches = {name: getattr(config, name) for name in ("bn", "stability", "ce_noisy")}
         parameters = list(self.model.parameters())
         self.model.train()
         batches = torch.randperm(len(self.train), generator=order, device=self.device).split(config.batch)
@@ -123,8 +124,7 @@ class Trainer:
             lr = learning_rate(config, epoch * self.batches + step, self.batches)
             clean, noisy = views(config, self.train.images[rows], cropping, noise)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                labels, switches = self.train.labels[rows], (config.bn, config.stability, config.ce_noisy)
-                terms = step_loss(self.model, clean, noisy, labels, self.loss, *switches)
+                terms = step_loss(self.model, clean, noisy, self.train.labels[rows], self.loss, **switches)
             self.model.zero_grad()
             terms["total"].backward()
             largest = get_total_norm([p.grad for p in parameters], torch.inf)
