@@ -33,9 +33,10 @@ def accuracies(rows: pd.DataFrame, title: str) -> go.Figure:
     """Mean accuracy of each method at each noise level with its 95 % interval, the methods side by side. rows: of `records.table`."""
     reduced = summary(rows)
     levels, methods = sorted(reduced.level.unique()), list(dict.fromkeys(reduced.method))
-    figure = blank(
-        title, height=HEIGHT + 60, xaxis_title="standard deviation of the noise, in grey levels", yaxis_title="test accuracy (%)"
-    )
+    axis = "standard deviation of the noise, in grey levels (evenly spaced, not to scale)"
+    figure = blank(title, height=HEIGHT + 60, xaxis_title=axis, yaxis_title="test accuracy (%)")
+    for between in range(1, len(levels)):
+        figure.add_vline(between - 0.5, line=dict(color="#DDDDDD", width=1))
     for index, (method, own) in enumerate(reduced.groupby("method", sort=False)):
         colour, symbol, _ = STYLE[method]
         x = [levels.index(level) + SPREAD * ((index + 0.5) / len(methods) - 0.5) for level in own.level]
