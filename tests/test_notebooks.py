@@ -180,6 +180,7 @@ def paper_vs_ours(findings):
     assert 0 <= findings["finished"] <= findings["runs"]
     (gain,) = (one for one in findings["gains"] if one["what"] == "small, last epoch" and one["rival"] == "normal")
     assert gain["n"] >= 3 and gain["low"] < gain["mean"] < gain["high"]
+    assert gain["lies"] == "", "the printed gain is of another scale"
     assert gain["verdict"] == ("holds" if gain["low"] > 0 else "does not hold" if gain["high"] < 0 else "undecided")
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import InputError, checks, records, replication
-from .adversary_rules import budget_name
-from .evaluate import seed_interval, unpack
+from . import InputError, records, replication
+from .evaluate import seed_interval
 from .methods import METHODS
-from .metrics import FULL_SIZE, KINDS
-from .records import cell, verdict
+from .metrics import FULL_SIZE, TRIAL_SEED
+from .records import cell, level_name, verdict
 from .runs import Config
 
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
@@ -28,13 +27,15 @@ def found(preset: str, dataset: str = "cifar10", folder: str | Path | None = Non
 
 
 def _once(found: list[dict]) -> list[dict]:
-    """The records, or InputError where an arm has a seed twice: at two learning rates it would count twice."""
+    """The records, or InputError where an arm has two learning rates: its mean would mix them, and a seed might count twice."""
     seen = {}
     for record in found:
-        key = replication.arm(record["config"]), record["config"]["seed"]
-        if key in seen:
-            raise InputError(f"{seen[key]} and {record['name']} are the same arm and seed at two learning rates: take one of them out")
-        seen[key] = record["name"]
+        named = replication.arm(record["config"])
+        first = seen.setdefault(named, record)
+        rates = [one["config"]["lr"] for one in (first, record)]
+        if rates[0] != rates[1]:
+            names = f"{first['name']} and {record['name']}"
+            raise InputError(f"{names} are the same arm ({named}) at the learning rates {rates[0]:g} and {rates[1]:g}: take one rate's out")
     return found
 
 
@@ -54,10 +55,18 @@ def _exact(measured: dict, level: float) -> float:
     return float(np.mean(measured.get("accuracy_exact", measured["accuracy"])[index]))
 
 
+def printed(level: float, dataset: str = "cifar10") -> dict[str, float]:
+    """Method -> accuracy as printed, at a noise level; empty where none is known.
+
+    >>> printed(8 / 255), printed(16 / 255)
+    ({'normal': 0.9006, 'proposed': 0.9115}, {})
+    """
+    return next((row for (name, known), row in PUBLISHED.items() if name == dataset and np.isclose(known, level, atol=1e-5)), {})
+
+
 def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """A row for each method: what is printed, and in per cent with 95 % interval and n what each preset and choice of the epoch gave."""
-    printed = next((row for (name, at_level), row in PUBLISHED.items() if name == dataset and np.isclose(at_level, level, atol=1e-5)), {})
-    shown = {"published": {method: f"{100 * value:.2f}" for method, value in printed.items()}}
+    shown = {"published": {method: f"{100 * value:.2f}" for method, value in printed(level, dataset).items()}}
     for preset, checkpoint in COLUMNS:
         rows = at(found(preset, dataset, folder), level, checkpoint)
         cells = {row.method: f"{cell(row.mean, row.low, row.high)}, n={row.n}" for row in records.summary(rows).itertuples()}
@@ -67,19 +76,66 @@ def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = N
 
 def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """`proposed` minus a rival, in points, paired, one row for each preset and choice of the epoch that has a seed of both: what, mean,
-    low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero; none of one seed alone)."""
-    rows = []
+    low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero; none of one seed alone), printed (the
+    paper's gain; nan where it is not known or the preset is of another scale), lies (`where_it_lies`).
+    """
+    paper, rows = printed(level, dataset), []
     for preset, checkpoint in COLUMNS:
         own = [r for r in found(preset, dataset, folder) if r["config"]["method"] in ("proposed", rival) and checkpoint in r["metrics"]]
         here, exact = (at(own, level, checkpoint, only) for only in (False, True))
         paired = exact.pivot(index="seed", columns="method", values="accuracy").reindex(columns=["proposed", rival]).dropna()
         if len(paired):
             apart = records.differences(here, rival).iloc[0]
-            judged = verdict(apart.low, apart.high) if apart.n > 1 else ONE_SEED
             numbers = [100 * float(value) for value in (apart["mean"], apart.low, apart.high)]
             moved = 100 * float((paired.proposed - paired[rival]).mean())
-            rows.append((f"{preset}, {TITLES[checkpoint]}", *numbers, int(apart.n), moved, judged))
-    return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n", "exact", "verdict"])
+            known = preset in FULL_SIZE and {"proposed", rival} <= paper.keys()
+            gain = round(100 * (paper["proposed"] - paper[rival]), 2) if known else np.nan
+            said = _judged(apart.low, apart.high, apart.n), gain, where_it_lies(gain, *numbers[1:], apart.n)
+            rows.append((f"{preset}, {TITLES[checkpoint]}", *numbers, int(apart.n), moved, *said))
+    table = pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n", "exact", "verdict", "printed", "lies"])
+    return table.astype(dict.fromkeys(("mean", "low", "high", "exact", "printed"), float) | {"n": int})  # a table of no rows too
+
+
+def _judged(low: float, high: float, n: int) -> str:
+    return verdict(low, high) if n > 1 else ONE_SEED
+
+
+def where_it_lies(gain: float, low: float, high: float, n: int) -> str:
+    """A printed gain against our 95 % interval: the rule, fixed before any run of full size. It is of one run, without an interval of its
+    own: *inside* says that ours does not contradict it, not that it was confirmed. Our single seed judges nothing.
+
+    >>> [where_it_lies(1.09, low, high, 5) for low, high in ((0.2, 1.5), (-0.3, 1.0), (1.2, 2.0))]
+    ['inside', 'above', 'below']
+    >>> where_it_lies(1.09, 0.2, 1.5, 1), where_it_lies(float("nan"), 0.2, 1.5, 5)
+    ('one seed', '')
+    """
+    if np.isnan(gain) or n < 2:
+        return "" if np.isnan(gain) else ONE_SEED
+    return "above" if gain > high else "below" if gain < low else "inside"
+
+
+def by_level(rival: str | None = None, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """At every noise level, a row for what is printed and for each preset, choice of the epoch and method that has runs: accuracy in per
+    cent with 95 % interval and n. rival: the difference to that method instead, in points, paired by seed, with the verdict of `gains`.
+    """
+    shown = {}
+    for (_, level), known in PUBLISHED.items() if not rival and dataset == "cifar10" else ():
+        shown |= {("printed, best on test", method): {round(level, 6): f"{100 * value:.2f}"} for method, value in known.items()}
+    for preset, checkpoint in COLUMNS:
+        rows = records.table(found(preset, dataset, folder))
+        rows = rows[rows.checkpoint == checkpoint]
+        for row in (records.differences(_paired(rows, rival), rival) if rival else records.summary(rows)).itertuples():
+            told = f"{cell(row.mean, row.low, row.high, signed=bool(rival))}, n={row.n}"
+            told += f": {_judged(row.low, row.high, row.n)}" * bool(rival)
+            shown.setdefault((f"{preset}, {TITLES[checkpoint]}", row.method), {})[row.level] = told
+    table = pd.DataFrame(shown).T.fillna("").sort_index(axis=1).rename_axis(["what", "method"] if shown else None)
+    return table.rename(columns=level_name)
+
+
+def _paired(rows: pd.DataFrame, rival: str) -> pd.DataFrame:
+    """The rows of levels and seeds that the rival has too."""
+    level_and_seed = pd.MultiIndex.from_frame(rows[["level", "seed"]])
+    return rows[level_and_seed.isin(level_and_seed[rows.method == rival])]
 
 
 def switched(dataset: str = "cifar10", folder: str | Path | None = None, level: float = 8 / 255) -> pd.DataFrame:
@@ -87,8 +143,8 @@ def switched(dataset: str = "cifar10", folder: str | Path | None = None, level: 
     high, n."""
     by_arm = {}
     for record in _once([r for r in records.read(folder, dataset) if r["config"]["preset"] == "tuned"]):
-        accuracy = at([record], level).accuracy.iloc[0]
-        by_arm.setdefault(replication.arm(record["config"]), {})[record["config"]["seed"]] = 100 * accuracy
+        for accuracy in at([record], level).accuracy:  # of none where that level was not measured
+            by_arm.setdefault(replication.arm(record["config"]), {})[record["config"]["seed"]] = 100 * accuracy
     pairs = [(name, name.partition(",")[0]) for name in by_arm if "," in name]
     pairs += [("proposed", name) for name in by_arm if name.startswith("normal, epochs=")]
     rows = []
@@ -97,72 +153,6 @@ def switched(dataset: str = "cifar10", folder: str | Path | None = None, level: 
         if apart:
             rows.append((f"{one} − {other}", *seed_interval(apart), len(apart)))
     return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n"])
-
-
-def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Accuracy under `metrics.KINDS` in per cent, with the 95 % interval over seeds and n: a row for each full-size preset, choice of the
-    epoch and perturbation, a column for each method."""
-    shown, severities = {}, [(kind, level) for kind, levels in KINDS.items() for level in levels]
-    for preset, checkpoint in (column for column in COLUMNS if column[0] in FULL_SIZE):
-        own = found(preset, dataset, folder)
-        for kind, level in severities:
-            reached = {method: [] for method in METHODS}
-            for record in own:
-                reached[record["config"]["method"]] += _under(record["metrics"].get(checkpoint, {}).get(kind), level)
-            named = kind.replace("_", " "), " + ".join(map(_severity, kind.split("+"), np.atleast_1d(level)))
-            shown[(f"{preset}, {TITLES[checkpoint]}", *named)] = {
-                method: f"{cell(*seed_interval(values))}, n={len(values)}" if values else NOT_RUN for method, values in reached.items()
-            }
-    return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"])
-
-
-def _under(measured: dict | None, level) -> list[float]:
-    """The mean over draws at a level, as a list of one; of none where that was not measured."""
-    levels = measured["levels"] if measured else []
-    return [float(np.mean(measured["accuracy"][i])) for i, at in enumerate(levels) if np.allclose(at, level, atol=1e-5)]
-
-
-def _severity(kind: str, level: float) -> str:
-    """A level for people: a patch's side as a share of the image, a resolution as one of so many, noise in grey levels."""
-    return {"occlusion": f"{level:g}", "low_resolution": f"1/{level:g}"}.get(kind) or f"{255 * level:.4g}/255"
-
-
-def further(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Flatness and resistance of the full-size runs at their last epoch: a row for each preset and method that has runs, mean over seeds
-    with 95 % interval and n. eq. 21 and ‖H‖²: log10 of the median over images. Where runs were attacked, APGD: accuracy in per cent within
-    the middle budget; radius: the mean one certified to the smoothed classifier, 0 where it is wrong (L2, pixel units)."""
-    seen = {}
-    for record in (record for preset in FULL_SIZE for record in found(preset, dataset, folder)):
-        own = seen.setdefault((record["config"]["preset"], record["config"]["method"]), {})
-        for what, value in (_flatness(record) | _resistance(record, folder)).items():
-            own.setdefault(what, []).append(value)
-    shown = {key: {what: _told(values) for what, values in own.items()} for key, own in seen.items()}
-    return pd.DataFrame(shown).T.fillna(NOT_RUN).rename_axis(["preset", "method"] if shown else None)
-
-
-def _flatness(record: dict) -> dict[str, float]:
-    """Nothing for a run that an older version measured."""
-    measured = record["metrics"]["last"].get("curvature", {})
-    names = {"eq. 21": "kappa", "‖H‖²": "frobenius"}
-    return {f"{what} (log10)": float(np.log10(np.median(measured[name]))) for what, name in names.items() if measured}
-
-
-def _resistance(record: dict, folder: str | Path | None) -> dict[str, float]:
-    path = (Path(folder) if folder else records.COMMITTED) / "adversary" / checks.place(record)
-    if not path.exists():
-        return {}
-    attacked = checks.read(path, checks.adversary_record, "adversary record")
-    middle, budgets = attacked["settings"]["middle"], attacked["settings"]["budgets"]
-    shares = {
-        f"APGD {budget_name(norm, middle[norm])}": unpack(attacked["apgd"][norm])[budgets[norm].index(middle[norm])] for norm in middle
-    }
-    radii = {f"radius at {sigma}": unpack(one["right"]) * np.array(one["radius"]) for sigma, one in attacked["certified"].items()}
-    return {what: 100 * float(share.mean()) for what, share in shares.items()} | {what: float(r.mean()) for what, r in radii.items()}
-
-
-def _told(values: list[float]) -> str:
-    mean, low, high = seed_interval(values)
-    return f"{mean:.3g}{f' [{low:.3g}, {high:.3g}]' * (len(values) > 1)}, n={len(values)}"
 
 
 def differing(one: str = "paper", other: str = "tuned", dataset: str = "cifar10") -> pd.DataFrame:
@@ -177,20 +167,25 @@ def differing(one: str = "paper", other: str = "tuned", dataset: str = "cifar10"
 
 
 def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Trials of the preset `paper`, kept apart from results: method, width, steps, loss (mean over them), seconds a step, device."""
-    kept = records.read((Path(folder) if folder else records.COMMITTED) / "rehearsal", dataset)
-    rows = []
-    for record in (r for r in kept if r["config"]["preset"] == "paper"):
+    """Trials of a few steps of the preset `paper`, kept apart from results: method, width, steps, loss (mean over them), seconds a step,
+    device. The smoke runs of `replicate` are no such trials."""
+    kept, rows = _kept(folder, "rehearsal", dataset), []
+    for record in (r for r in kept if r["config"]["preset"] == "paper" and r["config"]["seed"] < TRIAL_SEED):
         config, last = record["config"], record["history"][-1]
         steps = record["data"]["images"]["train"] // config["batch"]
         rows.append((config["method"], config["width"], steps, last["total"], last["seconds"] / steps, record["environment"]["device"]))
     return pd.DataFrame(rows, columns=["method", "width", "steps", "loss", "seconds a step", "device"]).set_index("method")
 
 
+def _kept(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
+    """The records in a folder below that of results; none where there is no such folder."""
+    path = (Path(folder) if folder else records.COMMITTED) / sub
+    return records.read(path, dataset) if path.is_dir() else []
+
+
 def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """How many runs of each step of `replication.steps` have a committed record: step, runs, finished."""
-    base = Path(folder) if folder else records.COMMITTED
-    kept = {sub: records.read(base / sub, dataset) if (base / sub).is_dir() else [] for sub in ("", "rehearsal", "search")}
+    kept = {sub: _kept(folder, sub, dataset) for sub in ("", "rehearsal", "search")}
     done = {sub: {record["name"] for record in own} for sub, own in kept.items()}
     steps = replication.steps(replication.chosen(replication.searched(kept["search"])), dataset)
     rows = [(step.name, len(step.configs), sum(config.name in done[step.folder] for config in step.configs)) for step in steps]
