@@ -296,7 +296,11 @@ def test_the_committed_records_are_counted_by_step(folder):
         best = one["config"]["lr"] == rates[one["config"]["method"]]
         one["history"][-1] |= {"validation_noisy": float(best), "validation": 0.5}
     records.collect(looked, folder / "search")
-    finished = published.progress(folder=folder).set_index("step").finished
+    lost = replication.search()[-1]
+    replication.break_off(lost, "the loss is not finite", folder)
+    counted = published.progress(folder=folder).set_index("step")
+    finished = counted.finished
+    assert counted["broke off"].to_dict() == {step: int(step == "learning rates") for step in counted.index}
     assert finished["learning rates"] == 8 and finished["tuned: five methods, three seeds"] == 6
     assert finished["paper: normal, proposed"] == 2 and finished["tuned: proposed, bn clean"] == 3 and finished["paper: five seeds"] == 0
 

@@ -184,12 +184,15 @@ def _kept(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
 
 
 def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """How many runs of each step of `replication.steps` have a committed record: step, runs, finished."""
+    """How many runs of each step of `replication.steps` have a record, and how many broke off: step, runs, finished, broke off."""
     kept = {sub: _kept(folder, sub, dataset) for sub in ("", "rehearsal", "search")}
-    done = {sub: {record["name"] for record in own} for sub, own in kept.items()}
-    steps = replication.steps(replication.chosen(replication.searched(kept["search"])), dataset)
-    rows = [(step.name, len(step.configs), sum(config.name in done[step.folder] for config in step.configs)) for step in steps]
-    return pd.DataFrame(rows, columns=["step", "runs", "finished"])
+    broken = replication.broken_off(Path(folder) if folder else records.COMMITTED, dataset)
+    done, lost = {sub: {record["name"] for record in own} for sub, own in kept.items()}, {record["name"] for record in broken}
+    rows = []
+    for step in replication.steps(replication.chosen(replication.searched(kept["search"]), broken), dataset):
+        names = {config.name for config in step.configs}
+        rows.append((step.name, len(names), len(names & done[step.folder]), len(names & lost)))
+    return pd.DataFrame(rows, columns=["step", "runs", "finished", "broke off"])
 
 
 def markdown() -> str:
