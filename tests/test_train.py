@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
-from penultimate import InputError, data, files
+from penultimate import InputError, data, files, replication
 from penultimate.batches import learning_rate, stream, training_set, views
 from penultimate.data import to_unit
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.noise import NOISES
 from penultimate.runs import Config
-from penultimate.train import OutOfTime, Trainer, compiles, train
+from penultimate.train import WORTH_COMPILING, OutOfTime, Trainer, compiles, train
 
 
 def state(trained):
@@ -450,3 +450,12 @@ def test_a_slow_checkpoint_is_written_seldom_and_where_a_call_ends(tiny, digits,
     resumed = train(config, digits, checkpoint=tmp_path / "c", on_epoch=lambda row: began.append(row["epoch"]))
     assert began == [2, 3] and written == [1, 2, 3]
     assert same(state(resumed), state(uninterrupted[0])) and same(files.read_tensors(tmp_path / "c")[0], uninterrupted[1])
+
+
+def test_a_smoke_run_is_long_enough_to_be_compiled_and_a_run_of_digits_is_not():
+    def steps(config: Config, images: int) -> int:
+        return config.epochs * math.ceil(images / config.batch)
+
+    (smoke,) = {(c.epochs, c.images, c.batch) for c in replication.steps({})[0].configs}
+    assert smoke[0] * smoke[1] / smoke[2] >= WORTH_COMPILING > steps(Config(), 1212)
+    assert steps(Config(dataset="cifar10", preset="small"), 20_000) > WORTH_COMPILING

@@ -86,7 +86,7 @@ def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[S
 
     twice = 2 * Config(dataset=dataset, preset="tuned").epochs
     return [
-        Step("smoke run", own("paper", ALL, [TRIAL_SEED], images=2560, epochs=1), 0, "rehearsal"),
+        Step("smoke run", own("paper", ALL, [TRIAL_SEED], images=6400, epochs=10), 0, "rehearsal"),
         Step("paper: normal, proposed", own("paper", ["normal", "proposed"], [0]), 1),
         Step("learning rates", search(dataset, **fields), 1, "search"),
         Step("tuned: five methods, three seeds", tuned(COMPARED, range(3))),

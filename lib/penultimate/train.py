@@ -23,6 +23,7 @@ from .model import Classifier, build, penultimate_features, predict
 from .noise import NOISES
 
 KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
+WORTH_COMPILING = 1000  # steps: compiling takes as long as some hundreds do
 QUICK, SPARSE = 0.2, 30.0  # seconds: a checkpoint that takes longer to write is written that seldom, where a whole epoch takes less
 
 
@@ -98,7 +99,7 @@ class Trainer:
         self.as_written = nullcontext  # inside, nothing compiled is used
         if self.device.type == "cuda":  # on the CPU, channels-last would be faster, but PyTorch 2.13 then corrupts memory at width 4
             self.model.to(memory_format=torch.channels_last)
-            if compiles(self.device):
+            if config.epochs * self.batches >= WORTH_COMPILING and compiles(self.device):
                 self.compile()
 
     def compile(self, backend="inductor") -> None:
