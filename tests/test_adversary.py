@@ -10,7 +10,7 @@ import torch
 
 from penultimate import adversary, adversary_rules, adversary_tables, checks, data, evaluate, files
 from penultimate import figures_adversary as draw
-from penultimate.evaluate import pack, unpack
+from penultimate.evaluate import image_interval, pack, unpack
 from penultimate.model import predict
 from penultimate.runs import load_or_train
 
@@ -156,3 +156,13 @@ def test_figures_show_the_numbers(folder):
     gains = pd.DataFrame([dict(panel="p", method="both", seed=0, decades=1.5, gain=0.2)])
     (mark,) = draw.bought(gains, "t", "points").data
     assert (mark.x[0], mark.y[0], mark.customdata[0]) == (1.5, 20, 0)
+
+
+def test_a_difference_over_images_keeps_an_images_seeds_together():
+    """Of a seed that one method alone has, nothing; with every image doubled in a second seed, what one seed gives."""
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random(50) < 0.7, rng.random(50) < 0.5
+    made = [("proposed", 0, ours), ("proposed", 1, ours), ("both", 0, theirs), ("both", 1, theirs), ("both", 2, ~theirs)]
+    held = pd.DataFrame([dict(method=m, seed=seed, level=1 / 255, correct=right[None]) for m, seed, right in made])
+    (found,) = adversary_rules.over_images(held, 1 / 255).itertuples(index=False)
+    assert tuple(found) == ("both", *image_interval(ours[None], theirs[None]))

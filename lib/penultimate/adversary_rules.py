@@ -24,7 +24,7 @@ from scipy import stats
 from . import InputError, curvature_rules, measured
 from .adversary import chosen
 from .curvature_rules import decades, distance, links, quantity
-from .evaluate import seed_interval, unpack
+from .evaluate import image_interval, seed_interval, unpack
 from .measured import PLACES
 from .records import differences, verdict
 
@@ -66,6 +66,17 @@ def certified(rows: pd.DataFrame, sigma: float, radii) -> pd.DataFrame:
             correct = right & (radius >= level)
             found.append(dict(method=row.method, seed=row.seed, level=level, accuracy=float(correct.mean()), correct=correct[None]))
     return pd.DataFrame(found)
+
+
+def over_images(held: pd.DataFrame, level: float, method: str = "proposed") -> pd.DataFrame:
+    """How much more images a method keeps at a level than each rival, paired by image, with the interval over images, whose seeds stay
+    together (`image_interval`): rival, mean, low, high. held: `accuracies` or `certified`; of the seeds that both have."""
+    by_seed = held[np.isclose(held.level, level)].pivot(index="seed", columns="method", values="correct")
+    rows = []
+    for rival in by_seed.columns.drop(method):
+        ours, theirs = (np.concatenate(list(column)) for _, column in by_seed[[method, rival]].dropna().items())
+        rows.append((rival, *image_interval(ours, theirs)))
+    return pd.DataFrame(rows, columns=["rival", "mean", "low", "high"])
 
 
 def abstentions(rows: pd.DataFrame, sigma: float) -> dict[str, float]:
