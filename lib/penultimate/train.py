@@ -226,7 +226,7 @@ def train(
     """Train one configuration, from its checkpoint where there is one.
 
     The checkpoint is written after every epoch, or every SPARSE seconds if that takes long. deadline: a time.time() by which the last
-    epoch ends, as long as none takes longer than those before it in this call (OutOfTime); one that has not passed allows one epoch.
+    epoch ends, as long as none takes longer than the one before it (OutOfTime); one that has not passed yet allows a call's first epoch.
     on_epoch receives each finished row of the history. kept: a folder for the features at `kept_epochs`. On the CPU the same
     configuration and thread count give the same weights to the bit, interrupted or not.
     """
@@ -236,9 +236,9 @@ def train(
     keep = lambda epoch: files.write_tensors(kept / f"epoch-{epoch:04d}.safetensors", trainer.features())  # noqa: E731
     if kept and not trainer.history:
         keep(0)
-    longest = 0.0
+    took = 0.0  # the epoch before: of the first one much may have been compiling
     for epoch in range(len(trainer.history), config.epochs):
-        if deadline and time.time() + longest > deadline:
+        if deadline and time.time() + took > deadline:
             if checkpoint and trainer.on_disk < epoch:
                 trainer.save(checkpoint)
             raise OutOfTime(f"{epoch} of {config.epochs} epochs done")
@@ -248,7 +248,7 @@ def train(
             keep(epoch + 1)
         if checkpoint and (time.monotonic() >= trainer.next_save or epoch + 1 == config.epochs):
             trainer.save(checkpoint)
-        longest = max(longest, time.monotonic() - started)
+        took = time.monotonic() - started
         if on_epoch:
             on_epoch(trainer.history[-1])
     return Trained(trainer.model.eval(), trainer.history, trainer.best, trainer.best_epoch)
