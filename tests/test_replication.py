@@ -322,7 +322,8 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     call += [word for name, value in trial.items() for word in (f"--{name}", str(value))]
     run = lambda *more: CliRunner().invoke(cli.app, [*call, *more])  # noqa: E731
     assert str(run("--steps", "9-12").exception) == "steps '9-12': give numbers from 1 to 11"
-    assert str(run("--steps", "4").exception).endswith("take it first (--steps 3)") and not (tmp_path / "runs").exists()
+    assert str(run("--steps", "4-5").exception).endswith("take it first (--steps 3)") and not (tmp_path / "runs").exists()
+    assert "paper: five seeds" in run("--steps", "10", "--budget", "0s").output  # which no search has a say in
     stopped = run("--budget", "0s")
     assert stopped.exit_code == 0 and "2 of 2 runs of these steps are left; call again to go on" in stopped.output, stopped.output
     done = run()

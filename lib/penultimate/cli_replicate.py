@@ -65,12 +65,12 @@ def replicate(
         steps = all_steps()
         places = {config: step.folder for step in steps for config in step.configs}
         chosen = [(number, step) for number, step in enumerate(steps, 1) if step.turn == turn and number in wanted]
-        if turn == 2 and chosen and left(steps[2].configs):
+        configs = [config for _, step in chosen for config in step.configs]
+        if turn == 2 and any(c.preset == "tuned" for c in configs) and left(steps[2].configs):
             raise InputError(f"steps {only!r} take learning rates that step 3 chooses: take it first (--steps 3)")
         for number, step in chosen:
             done = len(step.configs) - len(left(step.configs))
             typer.echo(f"[{number}/{len(names)}] {step.name}: {done} of {len(step.configs)} runs are done")
-        configs = [config for _, step in chosen for config in step.configs]
         waiting = left(configs)
         for run in filter(None, (jobs.stored(c, jobs.STORE) for c in set(configs) - set(waiting))):
             attack(run)  # where an earlier call had no time for it
