@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -262,8 +263,13 @@ def test_a_method_of_which_every_rate_broke_off_is_left_out(tmp_path):
         if config.method == "proposed" or config.lr == 0.2:
             replication.break_off(config, "the loss is not finite", tmp_path)
     assert replication.broken_off(tmp_path, "svhn") == []
-    rates = replication.chosen([], replication.broken_off(tmp_path, "cifar10"))
+    for config in replication.search(width=4):  # a trial of other fields in the same folder has no say
+        if config.method == "both":
+            replication.break_off(config, "the loss is not finite", tmp_path)
+    rates = replication.rates(tmp_path)
     assert rates == {"proposed": None}
+    kept = {"config": {"method": "proposed", "lr": 0.01}, "history": [{"validation_noisy": 0.5, "validation": 0.5}]}
+    assert replication.chosen([kept], 2 * replication.broken_off(tmp_path, "cifar10")) == {"proposed": 0.01}
     by_name = {step.name: {c.method for c in step.configs} for step in replication.steps(rates)}
     assert by_name["tuned: five methods, three seeds"] == {"normal", "noisy", "both", "stability"}
     assert by_name["tuned: proposed, bn clean"] == set() and "proposed" in by_name["paper: normal, proposed"]
@@ -324,6 +330,10 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     assert str(run("--steps", "9-12").exception) == "steps '9-12': give numbers from 1 to 11"
     assert str(run("--steps", "4-5").exception).endswith("take it first (--steps 3)") and not (tmp_path / "runs").exists()
     assert "paper: five seeds" in run("--steps", "10", "--budget", "0s").output  # which no search has a say in
+    with monkeypatch.context() as patched:
+        patched.setattr("penultimate.train.Trainer.epoch", lambda self, epoch: 1 / torch.zeros(2).view(3))  # no fault of the rate
+        failed = run("--steps", "1")
+    assert failed.exit_code == 1 and "2 of 2 runs of these steps are left" in failed.output
     stopped = run("--budget", "0s")
     assert stopped.exit_code == 0 and "2 of 2 runs of these steps are left; call again to go on" in stopped.output, stopped.output
     done = run()

@@ -1,10 +1,12 @@
 """Configurations and their hashes; the store: trains once, loads ever after, waits for others, fails in one line."""
 
 import dataclasses
+import gc
 import json
 import math
 import shutil
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -306,13 +308,16 @@ def test_an_npz_of_ones_own_is_trained_and_its_rebuilt_images_told(tiny, keras_n
 
 def test_each_run_is_handed_over_as_soon_as_it_is_there(tiny, tmp_path):
     """One from the store, one trained, and then one fails: the others were handed over, and are told to be finished."""
-    first, second = tiny(epochs=1), tiny(epochs=1, seed=1)
+    first, second, wild = tiny(epochs=1), tiny(epochs=1, seed=1), tiny(epochs=1, lr=1e30)
     jobs.train_all([first], store=tmp_path)
-    seen = []
+    seen, lost = [], []
     with pytest.raises(jobs.RunsFailed, match="1 of 3 runs failed") as error:
-        jobs.train_all([second, tiny(epochs=1, lr=1e30), first], store=tmp_path, on_run=lambda run: seen.append(run.config))
+        jobs.train_all(
+            [second, wild, first], store=tmp_path, on_run=lambda run: seen.append(run.config), on_failure=lambda *given: lost.append(given)
+        )
     assert seen == [first, second] and [run.config for run in error.value.finished] == [second, first]
-    assert error.value.diverged == list(error.value.reasons) == [tiny(epochs=1, lr=1e30)]
+    ((config, reason),) = lost
+    assert [config] == list(error.value.reasons) == [wild] and isinstance(reason, FloatingPointError)
 
 
 def test_an_error_of_the_device_stops_one_run_alone(tiny, tmp_path, monkeypatch, capsys):
@@ -326,5 +331,21 @@ def test_an_error_of_the_device_stops_one_run_alone(tiny, tmp_path, monkeypatch,
     monkeypatch.setattr(Trainer, "epoch", fail)
     with pytest.raises(jobs.RunsFailed, match="RuntimeError: CUDNN_STATUS_NOT_SUPPORTED$") as error:
         jobs.train_all([one, other], store=tmp_path)
-    assert [run.config for run in error.value.finished] == [other] and error.value.diverged == []
+    assert [run.config for run in error.value.finished] == [other]
     assert "Traceback" in capsys.readouterr().err  # a mistake in the code would end here as well
+
+
+@pytest.mark.parametrize("error", [FloatingPointError, torch.OutOfMemoryError])
+def test_what_stopped_a_run_does_not_keep_its_memory(tiny, tmp_path, monkeypatch, error):
+    """Four runs that fail: at the most the last one's trainer is still there."""
+    trainers = []
+
+    def fail(self, epoch):
+        trainers.append(weakref.ref(self))
+        raise error("stopped")
+
+    monkeypatch.setattr(Trainer, "epoch", fail)
+    with pytest.raises(jobs.RunsFailed, match="4 of 4 runs failed"):
+        jobs.train_all([tiny(seed=seed) for seed in range(4)], store=tmp_path)
+    gc.collect()
+    assert sum(trainer() is not None for trainer in trainers[:-1]) == 0

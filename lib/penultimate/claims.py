@@ -193,6 +193,7 @@ CLAIMS = [
         "The gain survives normal training at matched compute", "study", ABLATION,
         partial(arm, "switches", "proposed", "normal, twice the epochs"),
     ),
+    # The gain over `both` among its evidence was added after the results were in.
     Claim("A shared, low learning rate flatters the method", "study", ABLATION, low_rate),
     Claim("It beats its rivals at a learning rate of its own for each, 0.01 to 0.2", "study", ABLATION, own_rates),
     Claim("Choosing the epoch on the test set flatters a method", "study", ABLATION, selection),

@@ -29,7 +29,7 @@ def replicate(
     Example: python -m penultimate replicate --device cuda --jobs 3 --budget 7m --records data/records
     """
     from . import InputError, data, films, jobs, measured, replication
-    from .records import collect, read
+    from .records import collect
 
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
     deadline = float("inf") if seconds is None else time.time() + seconds
@@ -39,9 +39,7 @@ def replicate(
 
     def all_steps() -> list[replication.Step]:
         """As far as they are known: those of the last turn depend on the learning rates."""
-        looked, broken = folder / "search", replication.broken_off(folder, dataset)
-        found = replication.searched(read(looked, dataset)) if looked.is_dir() else []
-        return replication.steps(replication.chosen(found, broken), dataset, **fields)
+        return replication.steps(replication.rates(folder, dataset, **fields), dataset, **fields)
 
     def left(configs) -> list:
         broken = {record["name"] for record in replication.broken_off(folder, dataset)}
@@ -56,6 +54,10 @@ def replicate(
     def attack(run) -> None:
         if attacked and able and not places[run.config] and time.time() < deadline:
             _attack(run, folder / "adversary", attacked, device, data_root)
+
+    def lose(config, reason: Exception) -> None:
+        if isinstance(reason, FloatingPointError):  # it would be so again
+            replication.break_off(config, str(reason).removeprefix(f"{config.name}: "), folder)
 
     names = [step.name for step in all_steps()]
     wanted = set(range(1, len(names) + 1)) if only is None else set(seeds_of(only, "steps"))
@@ -72,20 +74,23 @@ def replicate(
             done = len(step.configs) - len(left(step.configs))
             typer.echo(f"[{number}/{len(names)}] {step.name}: {done} of {len(step.configs)} runs are done")
         waiting = left(configs)
-        for run in filter(None, (jobs.stored(c, jobs.STORE) for c in set(configs) - set(waiting))):
-            attack(run)  # where an earlier call had no time for it
+        for config in configs if attacked and able else ():  # what an earlier call had no time for
+            missing = config not in waiting and not measured.path_of(config, folder / "adversary").exists()
+            if missing and (run := jobs.stored(config, jobs.STORE)):
+                attack(run)
         try:
             budget_left = None if seconds is None else max(0.0, deadline - time.time())
-            jobs.train_all(waiting, device, data_root, budget=budget_left, jobs=processes, on_run=keep)
+            jobs.train_all(waiting, device, data_root, budget=budget_left, jobs=processes, on_run=keep, on_failure=lose)
+            failed = False
         except jobs.RunsFailed as error:  # a learning rate may be too high: the others are compared
-            for config in error.diverged:
-                replication.break_off(config, error.reasons[config], folder)
             typer.echo(f"{error}", err=True)
+            failed = True
         if unfinished := left(configs):
             typer.echo(f"{len(unfinished)} of {len(configs)} runs of these steps are left; call again to go on")
-            return
+            raise typer.Exit(failed)
     broken = replication.broken_off(folder, dataset)
-    typer.echo(f"every step is done{f'; {len(broken)} runs broke off' * bool(broken)}")
+    told = "every step is done" if only is None else "the steps asked for are done"
+    typer.echo(f"{told}{f'; {len(broken)} runs broke off' * bool(broken)}")
 
 
 def _attack(run, folder: Path, images: int, device: str, root: Path | None) -> None:
@@ -93,9 +98,12 @@ def _attack(run, folder: Path, images: int, device: str, root: Path | None) -> N
 
     At 450 images that takes 115,000 gradients, as many as two or three epochs of training, and 132,000 passes for certificates.
     """
-    from . import adversary, files, measured
+    from . import InputError, adversary, files, measured
 
     path = measured.path_of(run.config, folder)
     if not path.exists():
         sizes = {"images": images, "checked": min(images, 100), "certified": min(images, 60)}
-        files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))
+        try:
+            files.write_json(path, adversary.measure(run, {}, device, root=root, **sizes))
+        except (InputError, RuntimeError) as error:  # out of memory beside other runs, say: training goes on
+            typer.echo(f"{run.config.name} was not attacked: {' '.join(str(error).split())[:200]}", err=True)

@@ -24,12 +24,10 @@ NARROW = 16  # channels of the first stage
 
 
 class RunsFailed(InputError):
-    """Some runs failed; reasons: configuration -> what stopped it; diverged: those of them whose loss was not finite, which would be so
-    again; finished: the runs that did not fail."""
+    """Some runs failed; reasons: configuration -> what stopped it; finished: the runs that did not fail."""
 
     def __init__(self, outcomes: dict[Config, Exception], asked: int, finished: list[Run]):
         self.reasons = reasons = {c: str(outcome).removeprefix(f"{c.name}: ") for c, outcome in outcomes.items()}
-        self.diverged = [c for c, outcome in outcomes.items() if isinstance(outcome, FloatingPointError)]
         self.finished = finished
         told = "; ".join(f"{config.name}: {reason}" for config, reason in reasons.items())
         super().__init__(f"{len(reasons)} of {asked} runs failed, the others are stored; {told}")
@@ -38,11 +36,12 @@ class RunsFailed(InputError):
 def train_all(
     configs: list[Config], device: str = "cpu", root=None, store: Path | None = None, budget: float | None = None, jobs: int = 1,
     backend: str = "processes", address: str | None = None, on_run: Callable[[Run], None] | None = None,
+    on_failure: Callable[[Config, Exception], None] | None = None,
 ) -> list[Run]:  # fmt: skip
     """Load or train every configuration and return the runs that are finished, in the order asked for.
 
     budget: seconds in which epochs end; what is left is printed, and the next call goes on from there. on_run receives each finished run
-    as soon as it is there.
+    as soon as it is there, on_failure what stopped one other than the budget.
     jobs: processes, which share the cores. backend: processes, or the ray or dask cluster at an address, whose machines share the cache
     folder with this one; jobs is then how many runs it does at once (1: as many as it can). A run that fails is reported and does not
     stop the others; then InputError.
@@ -65,7 +64,7 @@ def train_all(
         for dataset, side in dict.fromkeys((c.dataset, c.image_size) for c in waiting):
             data.load(dataset, root, side)
     options = dict(device=device, root=root, store=store, deadline=time.time() + budget if budget is not None else None)
-    outcomes = _train_waiting(waiting, jobs, (backend, address), options, on_run) if waiting else {}
+    outcomes = _train_waiting(waiting, jobs, (backend, address), options, on_run, on_failure) if waiting else {}
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
     if left:
         named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
@@ -77,7 +76,7 @@ def train_all(
     return finished
 
 
-def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict, on_run) -> dict[Config, Exception | None]:
+def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict, on_run, on_failure) -> dict[Config, Exception | None]:
     """Train what is not in the store; for each what stopped it: nothing, the budget, or an error."""
     progress, outcomes = Progress(waiting), {}
     if where[0] != "processes":
@@ -92,6 +91,8 @@ def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict
             progress.run(config, outcome)
             if on_run and outcome is None and (run := stored(config, options["store"])):
                 on_run(run)
+            if on_failure and outcome and not isinstance(outcome, OutOfTime):
+                on_failure(config, outcome)
     except KeyboardInterrupt:
         print("\ninterrupted: finished runs and epochs are kept; call again to go on", file=sys.stderr)
         raise
@@ -208,8 +209,11 @@ def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
     try:
         load_or_train(config, on_epoch=on_epoch, **options)
     except (OutOfTime, InputError, FloatingPointError, torch.OutOfMemoryError) as reason:
+        reason.__traceback__ = reason.__context__ = None  # which hold the run's model, images and momenta
         return reason
-    except RuntimeError as error:  # of a compiler or a device: the other runs go on
+    except RuntimeError as error:  # of a compiler or a layer: the other runs go on
+        if isinstance(error, getattr(torch, "AcceleratorError", ())):
+            raise  # nothing more can be computed on the device in this process
         traceback.print_exc()
         return RuntimeError(f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}")
     return None

@@ -186,10 +186,11 @@ def _kept(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
 def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """How many runs of each step of `replication.steps` have a record, and how many broke off: step, runs, finished, broke off."""
     kept = {sub: _kept(folder, sub, dataset) for sub in ("", "rehearsal", "search")}
-    broken = replication.broken_off(Path(folder) if folder else records.COMMITTED, dataset)
+    base = Path(folder) if folder else records.COMMITTED
+    broken = replication.broken_off(base, dataset)
     done, lost = {sub: {record["name"] for record in own} for sub, own in kept.items()}, {record["name"] for record in broken}
     rows = []
-    for step in replication.steps(replication.chosen(replication.searched(kept["search"]), broken), dataset):
+    for step in replication.steps(replication.rates(base, dataset), dataset):
         names = {config.name for config in step.configs}
         rows.append((step.name, len(names), len(names & done[step.folder]), len(names & lost)))
     return pd.DataFrame(rows, columns=["step", "runs", "finished", "broke off"])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from . import checks, files
 from .metrics import TRIAL_SEED
-from .records import changed
+from .records import changed, read
 from .runs import Config, grid
 
 COMPARED = ("normal", "noisy", "both", "stability", "proposed")
@@ -58,13 +58,21 @@ def broken_off(folder: Path, dataset: str) -> list[dict]:
 
 def chosen(found: list[dict], broken: list[dict] = ()) -> dict[str, float | None]:
     """Method -> the best learning rate among the records of `search`; None for a method of which every rate broke off."""
-    lost = Counter(record["config"]["method"] for record in searched(broken))
-    best = {method: (None, None) for method, rates in lost.items() if rates == len(RATES)}
+    best = {}
     for last, config in ((record["history"][-1], record["config"]) for record in found):
         reached = last["validation_noisy"], last["validation"]
         if config["method"] not in best or reached > best[config["method"]][0]:
             best[config["method"]] = reached, config["lr"]
-    return {method: lr for method, (_, lr) in best.items()}
+    lost = Counter(record["config"]["method"] for record in searched(broken))
+    none = {method: None for method, rates in lost.items() if rates == len(RATES) and method not in best}
+    return none | {method: lr for method, (_, lr) in best.items()}
+
+
+def rates(folder: Path, dataset: str = "cifar10", **fields) -> dict[str, float | None]:
+    """`chosen` from the records below a folder, of the runs of `search` alone: trials of other fields may lie there as well."""
+    names, looked = {config.name for config in search(dataset, **fields)}, folder / "search"
+    kept = read(looked, dataset) if looked.is_dir() else [], broken_off(folder, dataset)
+    return chosen(*([record for record in found if record["name"] in names] for found in kept))
 
 
 def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[Step]:

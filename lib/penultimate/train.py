@@ -1,5 +1,6 @@
 """One training loop for every method: data on the device, no synchronisation inside an epoch, exact resume."""
 
+import functools
 import json
 import sys
 import time
@@ -51,12 +52,13 @@ def usable(device: str) -> torch.device:
     return found
 
 
+@functools.cache
 def compiles(device: torch.device) -> bool:
     """Whether PyTorch's compiler works for this device (for a GPU it needs a C compiler as well); where not, a line says so."""
     try:
         torch.compile(torch.sin)(torch.ones(8, device=device))
     except RuntimeError as error:
-        print(f"nothing is compiled, which makes training slower: {str(error).strip().splitlines()[0]}", file=sys.stderr, flush=True)
+        print(f"nothing is compiled, which makes training slower: {' '.join(str(error).split())[:200]}", file=sys.stderr, flush=True)
         return False
     return True
 
