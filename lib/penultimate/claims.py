@@ -3,9 +3,8 @@
 A claim rests on evidence: differences that it says lie above a bound, each with its 95 % interval. By `verdict` each evidence holds, does
 not hold, or is undecided. The claim *holds* where all of its evidence holds, *holds partly* where some does and the rest is undecided, is
 *mixed* where some holds and some clearly does not, *does not hold here* where none does and some clearly does not, is *undecided* where
-no interval decides, and *not tested* where there is no record; at full size one seed is none either, elsewhere its interval is over
-test images. (*Mixed* was told apart from *holds partly* after
-the results were in; it makes no verdict kinder.)
+no interval decides, and *not tested* where there is no record; at full size one seed is none either, elsewhere its interval is over test
+images. (*Mixed* was told apart from *holds partly* after the results were in; it makes no verdict kinder.)
 """
 
 from collections.abc import Callable, Iterator

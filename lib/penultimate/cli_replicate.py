@@ -74,7 +74,7 @@ def replicate(
             done = len(step.configs) - len(left(step.configs))
             typer.echo(f"[{number}/{len(names)}] {step.name}: {done} of {len(step.configs)} runs are done")
         waiting = left(configs)
-        for config in configs if attacked and able else ():  # what an earlier call had no time for
+        for config in (c for c in configs if attacked and able and not places[c]):  # what an earlier call had no time for
             missing = config not in waiting and not measured.path_of(config, folder / "adversary").exists()
             if missing and (run := jobs.stored(config, jobs.STORE)):
                 attack(run)
