@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
-from penultimate import adversary, adversary_rules, adversary_tables, checks, data, evaluate, files
-from penultimate import figures_adversary as draw
+from penultimate import data, evaluate
 from penultimate.evaluate import pack, unpack
 from penultimate.model import predict
 from penultimate.runs import load_or_train
+from penultimate.show import figures_adversary as draw
+from penultimate.study import adversary, adversary_rules, adversary_tables, checks
+from penultimate.support import files
 
 
 @pytest.fixture(scope="module")

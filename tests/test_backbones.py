@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from penultimate import InputError, vision
+from penultimate import InputError
 from penultimate.losses import DiscriminativeLoss
 from penultimate.methods import METHODS
 from penultimate.model import Classifier, feature_width, headless, resnet18
+from penultimate.support import vision
 
 
 @pytest.fixture(scope="module")

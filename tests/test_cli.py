@@ -10,8 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from penultimate import cli, files, jobs, runs
+from penultimate import jobs, runs
+from penultimate.commands import cli
 from penultimate.data import HOME
+from penultimate.support import files
 
 TINY = ("--methods", "proposed", "--width", "8", "--epochs", "2", "--images", "128")
 
@@ -167,7 +169,8 @@ def test_a_store_that_cannot_be_written(cache, tmp_path):
 def test_the_library_runs_headless():
     """Up to records nothing is imported that a bare machine with PyTorch lacks."""
     forbidden = ["plotly", "umap", "ipywidgets", "IPython", "jupyterlab", "papermill", "kaleido", "matplotlib"]
-    program = f"import sys; from penultimate import cli, jobs, records, runs; print([m for m in {forbidden} if m in sys.modules])"
+    imports = "import sys; from penultimate import jobs, records, runs; from penultimate.commands import cli"
+    program = f"{imports}; print([m for m in {forbidden} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(HOME / "lib")}, capture_output=True, text=True
     )

@@ -15,11 +15,12 @@ from collections import Counter
 import pytest
 import typer
 
-from penultimate import InputError, data, engines, jobs
-from penultimate.cli import app
+from penultimate import InputError, data, jobs
+from penultimate.commands.cli import app
 from penultimate.data import HOME
 from penultimate.jobs import train_all
 from penultimate.runs import CODE_VERSION, load_or_train
+from penultimate.support import engines
 
 EPOCHS = 30  # long enough to be killed in the middle
 SECONDS = 120  # a machine under load takes its time

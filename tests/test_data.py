@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from penultimate import InputError, data
-from penultimate.splits import stratified
+from penultimate.support.splits import stratified
 
 
 def rows(*splits):

@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from penultimate import InputError, execution
+from penultimate import InputError
+from penultimate.commands import execution
 
 
 def notebook(folder, name, body):
@@ -44,7 +45,7 @@ def test_sigterm_ends_the_notebooks_that_run(tmp_path):
             tmp_path, f"{name}.ipynb", f"import os, time; open({str(tmp_path / name)!r}, 'w').write(str(os.getpid())); time.sleep(3600)"
         )
     program = (
-        "import pathlib, sys; from penultimate import cli, execution; execution.HOME = pathlib.Path(sys.argv[1])\n"
+        "import pathlib, sys; from penultimate.commands import cli, execution; execution.HOME = pathlib.Path(sys.argv[1])\n"
         "cli.app = lambda: execution.run(execution.HOME / 'out', {})\ncli.main()"
     )
     study = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stderr=subprocess.PIPE, text=True, env=os.environ)

@@ -11,10 +11,13 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from penultimate import InputError, cli, experiments, figures_experiments, grids, losses
+from penultimate import InputError, losses
+from penultimate.commands import cli
 from penultimate.data import to_unit
 from penultimate.model import predict
 from penultimate.runs import Config, load_or_train
+from penultimate.show import figures_experiments
+from penultimate.study import experiments, grids
 from penultimate.train import Trainer, kept_epochs, train
 
 ARMS = {"proposed": dict(method="proposed"), "margin": dict(method="discriminative", compact=0.0)}

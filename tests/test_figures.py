@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from penultimate import figures, figures_features, records
+from penultimate import figures, records
+from penultimate.show import figures_features
 
 ROWS = records.headline(None, "digits", "digits")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from penultimate import figures
-from penultimate import figures_curvature as draw
 from penultimate.figures import STYLE
+from penultimate.show import figures_curvature as draw
 
 
 def lines(mid, index=(0.1, 1.0)):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from penultimate import InputError, files, films
+from penultimate import InputError
 from penultimate.batches import stream
 from penultimate.data import to_unit
-from penultimate.films import collect, film, read, scenes
 from penultimate.noise import NOISES
 from penultimate.planes import scene
 from penultimate.runs import Run, load_or_train
+from penultimate.study import films
+from penultimate.study.films import collect, film, read, scenes
+from penultimate.support import files
 from penultimate.train import KEPT_IMAGES, OutOfTime, kept_epochs, train
 
 CLASSES, DRAWN = (4, 0, 7), 20  # fewer than there are of each class

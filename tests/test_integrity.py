@@ -13,10 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penultimate import InputError, embed, files, integrity, runs
+from penultimate import InputError, embed, runs
 from penultimate.jobs import train_all
-from penultimate.lookup import look_up
 from penultimate.runs import Run, load_or_train
+from penultimate.study.lookup import look_up
+from penultimate.support import files, integrity
 
 PARTS = ("record.json", "weights.safetensors", "sums.json", "features/epoch-0001.safetensors")
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from sklearn.metrics import silhouette_score
 
-from penultimate import data, files
+from penultimate import data
 from penultimate.data import to_unit
 from penultimate.embed import embedding
 from penultimate.jobs import one_thread
-from penultimate.lookup import LEVELS, levels, look_up, looked_at, numbers, perturbed
 from penultimate.model import penultimate_features, predict
 from penultimate.noise import NOISES, apply
 from penultimate.runs import Run, load_or_train
+from penultimate.study.lookup import LEVELS, levels, look_up, looked_at, numbers, perturbed
+from penultimate.support import files
 
 N = 60
 
@@ -152,7 +153,7 @@ def loop_silhouette(q, labels):
 
 def test_the_images_looked_at_are_those_whose_features_are_kept(tiny, keras_npz, tmp_path, monkeypatch):
     assert torch.equal(looked_at("digits").images, data.load("digits").test.images)
-    for module in ("lookup", "train"):
+    for module in ("study.lookup", "train"):
         monkeypatch.setattr(f"penultimate.{module}.KEPT_IMAGES", 7)
     path, _ = keras_npz(train=120, test=12)
     run, test = load_or_train(tiny(dataset=str(path), images=0, epochs=1), store=tmp_path), looked_at(str(path))

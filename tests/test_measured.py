@@ -6,22 +6,20 @@ import re
 
 import pytest
 
-from penultimate import (
-    InputError,
+from penultimate import InputError, jobs, records
+from penultimate.commands import cli
+from penultimate.runs import Config, Run, load_or_train
+from penultimate.study import (
     adversary,
     adversary_rules,
-    cli,
     curvature_records,
     curvature_rules,
     experiments,
-    files,
-    jobs,
     measured,
-    records,
     transfer,
     transfer_rules,
-)  # fmt: skip
-from penultimate.runs import Config, Run, load_or_train
+)
+from penultimate.support import files  # fmt: skip
 
 READERS = {"curvature": curvature_rules.read, "transfer": transfer_rules.read, "adversary": adversary_rules.read}
 

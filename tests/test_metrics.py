@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from penultimate import InputError, checks, curvature_records, metrics
+from penultimate import InputError, metrics
 from penultimate.configs import Config
 from penultimate.curvature import input_curvature
 from penultimate.data import to_unit
 from penultimate.evaluate import correctness, unpack
 from penultimate.runs import load_or_train
+from penultimate.study import checks, curvature_records
 
 FEW = dict(network="small", width=4, dim=8, images=64, batch=32, epochs=2, pad=0, flip=False)
 

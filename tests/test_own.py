@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from penultimate import InputError, data, films, lookup, records, roads, runs, suggest
+from penultimate import InputError, data, records, runs
 from penultimate.configs import DEFAULTS, Config
 from penultimate.data import Split
 from penultimate.evaluate import balanced
 from penultimate.jobs import train_all
+from penultimate.study import films, lookup, roads, suggest
 
 FAST = dict(network="small", width=4, dim=8, epochs=1, batch=8, image_size=8, pad=1, lr=0.01)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from penultimate import InputError, data, own, pictures
+from penultimate import InputError, data
+from penultimate.support import own, pictures
 
 
 @pytest.fixture(autouse=True)

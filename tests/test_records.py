@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from penultimate import InputError, data, evaluate, records, report
+from penultimate import InputError, data, evaluate, records
+from penultimate.commands import report
 from penultimate.runs import Config
 
 DIGITS = records.headline(None, "digits", "digits")

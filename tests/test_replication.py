@@ -10,11 +10,14 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from penultimate import InputError, adversary, cli, figures, figures_published, metrics, published, published_beyond, records, replication
+from penultimate import InputError, figures, metrics, records
+from penultimate.commands import cli
 from penultimate.data import HOME
 from penultimate.evaluate import pack
 from penultimate.methods import METHODS
 from penultimate.runs import Config
+from penultimate.show import figures_published
+from penultimate.study import adversary, published, published_beyond, replication, switches
 
 LEVEL = 8 / 255
 
@@ -176,7 +179,7 @@ def test_a_trial_at_another_rate_is_no_result_and_two_rates_of_an_arm_are_refuse
     records.collect([record(config("paper", "proposed", 1, lr=0.5), {"last": 0.9})], folder)
     assert published.beside(LEVEL, folder=folder).loc["proposed", "paper, last epoch"].endswith("n=1")
     records.collect([record(config("tuned", "proposed", seed, lr=0.01), {"last": 0.9})], folder)
-    for ask in (lambda: published.gains(LEVEL, folder=folder), lambda: published.switched(folder=folder)):
+    for ask in (lambda: published.gains(LEVEL, folder=folder), lambda: switches.switched(folder=folder)):
         with pytest.raises(
             InputError, match=rf"^cifar10-tuned-proposed-s\d-\w+ and cifar10-tuned-proposed-s{seed}-\w+ are the .*0\.2 and 0\.01:"
         ):
@@ -186,11 +189,33 @@ def test_a_trial_at_another_rate_is_no_result_and_two_rates_of_an_arm_are_refuse
 def test_a_switch_is_compared_with_the_same_seed_without_it(folder):
     twice = 2 * Config(dataset="cifar10", preset="tuned").epochs
     records.collect([record(config("tuned", "normal", 1, lr=0.03, epochs=twice), {"last": 0.55})], folder)
-    found = published.switched(folder=folder).set_index("what")
+    found = switches.switched(folder=folder).set_index("what")
     switch = found.loc["proposed, bn=clean − proposed"]
     assert switch.n == 3 and switch["mean"] == pytest.approx(-10) and switch.high == pytest.approx(-10)
     assert found.loc[f"normal, epochs={twice} − normal", "mean"] == pytest.approx(5)
     assert found.loc[f"proposed − normal, epochs={twice}", "mean"] == pytest.approx(-2)  # at matched compute
+
+
+def test_switches_of_the_small_scale_and_the_rate_that_validation_chose(folder):
+    """A run at another learning rate is a switch of `small`; validation alone chooses the rate, and a rate on the table is no result."""
+    shares = {"proposed": (0.50, 0.52), "both": (0.60, 0.64)}
+    for seed in (0, 1):
+        for method, (plain, faster) in shares.items():
+            fast = dict(lr=0.1) if method == "both" else dict(bn="clean")
+            made = [config("small", method, seed), config("small", method, seed, **fast)]
+            records.collect([record(one, {"last": share}) for one, share in zip(made, (plain, faster), strict=True)], folder)
+        records.collect([record(config("small", "normal", seed, epochs=24), {"last": 0.45 + 0.02 * seed})], folder)
+    found = switches.switched("small", LEVEL, folder=folder).set_index("what")["mean"].to_dict()
+    assert found == pytest.approx(
+        {"both, lr=0.1 − both": 4, "proposed, bn=clean − proposed": 2, "normal, epochs=24 − normal": 15, "proposed − normal, epochs=24": 4}
+    )
+    for lr, reached in ((0.05, 0.7), (0.1, 0.8), (0.02, 0.6)):
+        for method, better in (("both", reached), ("proposed", 1 - reached)):
+            trial = record(config("small", method, 0, lr=lr), {"last": 0.9 - reached})  # the worse on test
+            trial["history"][-1] |= {"validation_noisy": better, "validation": 0.5}
+            records.collect([trial], folder / "search")
+    assert switches.own_rates(folder=folder) == {"both": "both, lr=0.1", "proposed": "proposed, lr=0.02"}
+    assert switches.own_rates("tuned", folder=folder) == {}
 
 
 def under_others(record: dict, shares: dict[str, float]) -> dict:
@@ -357,7 +382,7 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     tuned = [json.loads(path.read_text())["config"] for path in (kept / "digits-tuned").glob("*.json")]
     assert {c["lr"] for c in tuned if c["method"] in replication.ALL} == {0.01}
     shutil.rmtree(kept / "adversary")
-    monkeypatch.setattr("penultimate.cli_replicate.find_spec", lambda name: None)
+    monkeypatch.setattr("penultimate.commands.cli_replicate.find_spec", lambda name: None)
     bare = run()
     assert bare.output.count("pyautoattack is not installed here: no run is attacked") == 1 and "every step is done" in bare.output
     assert not (kept / "adversary").exists()

@@ -14,13 +14,14 @@ import pytest
 import torch
 from filelock import FileLock
 
-from penultimate import InputError, data, files, jobs, metrics, runs
+from penultimate import InputError, data, jobs, metrics, runs
 from penultimate.configs import DEFAULTS
 from penultimate.data import to_unit
 from penultimate.evaluate import unpack
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.runs import PRESETS, Config, load_or_train
+from penultimate.support import files
 from penultimate.train import OutOfTime, Trainer
 
 

@@ -6,12 +6,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from penultimate import curvature_rules, files, metrics, records, replication
+from penultimate import metrics, records
 from penultimate.evaluate import pack, unpack
-from penultimate.films import film
 from penultimate.methods import METHODS
 from penultimate.records import COMMITTED
 from penultimate.runs import Config, load_or_train
+from penultimate.study import curvature_rules, replication
+from penultimate.study.films import film
+from penultimate.support import files
 from penultimate.train import kept_epochs
 
 LIMIT = 8_000_000  # bytes

@@ -15,21 +15,12 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from penultimate import (
-    InputError,
-    curvature,
-    curvature_records,
-    curvature_rules,
-    curvature_tables,
-    layers,
-    logit_losses,
-    ranks,
-    records,
-    theory,
-)
+from penultimate import InputError, curvature, layers, logit_losses, records, theory
 from penultimate.data import HOME
 from penultimate.model import Classifier, build, small
 from penultimate.noise import NOISES
+from penultimate.study import curvature_records, curvature_rules, curvature_tables
+from penultimate.support import ranks
 from penultimate.theory import KURTOSIS, differences, instability_bound, one_sided_moment, quadratic_moment, sampled_moment, w_max
 
 

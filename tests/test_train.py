@@ -12,13 +12,15 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
-from penultimate import InputError, data, files, replication
+from penultimate import InputError, data
 from penultimate.batches import learning_rate, stream, training_set, views
 from penultimate.data import to_unit
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.noise import NOISES
 from penultimate.runs import Config
+from penultimate.study import replication
+from penultimate.support import files
 from penultimate.train import WORTH_COMPILING, OutOfTime, Trainer, compiles, train
 
 
@@ -355,7 +357,7 @@ def test_the_papers_network_takes_ten_steps_on_real_images():
 FAULTS = """import resource, statistics, sys, torch
 from penultimate.bench.loss import step
 from penultimate.losses import DiscriminativeLoss
-from penultimate.memory import keep_freed
+from penultimate.support.memory import keep_freed
 torch.set_num_threads(1)
 if "keep" in sys.argv:
     assert keep_freed()

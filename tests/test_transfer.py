@@ -9,9 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-from penultimate import InputError, checks, cli, data, evaluate, jobs, noise, runs, transfer, transfer_rules
-from penultimate import figures_transfer as draw
+from penultimate import InputError, data, evaluate, jobs, noise, runs
+from penultimate.commands import cli
 from penultimate.figures import STYLE
+from penultimate.show import figures_transfer as draw
+from penultimate.study import checks, transfer, transfer_rules
 
 FEW = ("gaussian", "occlusion", "jpeg")
 
@@ -214,7 +216,7 @@ def test_reliability_and_strip_show_what_they_are_given():
 
 def test_every_claim_about_transfer_finds_its_evidence():
     """The names by which claims ask for the committed findings are those that the findings have."""
-    from penultimate import claims
+    from penultimate.study import claims
 
     found = transfer_rules.claims()
     assert set(found.claim) == {"carries over", "specific", "protects", "calibrated"}

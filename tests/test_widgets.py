@@ -15,14 +15,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from penultimate import execution, figures_features, losses
+from penultimate import losses
 from penultimate.centroids import class_means
+from penultimate.commands import execution
 from penultimate.figures import STYLE
-from penultimate.lookup import Lookup
 from penultimate.losses import DiscriminativeLoss
 from penultimate.planes import FLAT, boundary, scene, through
+from penultimate.show import figures_features
+from penultimate.show.widgets_networks import NoiseExplorer, UmapExplorer, level_slider
+from penultimate.study.lookup import Lookup
 from penultimate.widgets import PURPLE, ByHand, Film
-from penultimate.widgets_networks import NoiseExplorer, UmapExplorer, level_slider
 
 PLANE = 11  # traces: bands, lines, deciding segments, two of each class, centroids, circles
 NOISY, POINTS, CENTROIDS, CIRCLES = 0, 1, 9, 10

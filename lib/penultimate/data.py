@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import InputError, own, vision
-from .own import short  # noqa: F401  a name that a path has for people
-from .pictures import LAYOUT
-from .splits import Split, Splits, stratified
+from . import InputError
+from .support import own, vision
+from .support.own import short  # noqa: F401  a name that a path has for people
+from .support.pictures import LAYOUT
+from .support.splits import Split, Splits, stratified
 
 HOME = Path(__file__).resolve().parents[2]  # the project's folder: committed records and figures are under it
 CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache").resolve()  # data sets, runs, studies: never committed

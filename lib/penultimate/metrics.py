@@ -16,7 +16,7 @@ from .evaluate import balanced, correctness, pack
 from .logit_losses import Loss, cross_entropy
 from .model import Classifier, penultimate_features
 from .noise import FIXED
-from .splits import Split, Splits
+from .support.splits import Split, Splits
 
 # Standard deviations at which a run is measured, beside the one it trains at, and how often.
 LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import InputError, one_of
-from .corruptions import blur, contrast, jpeg
+from .support.corruptions import blur, contrast, jpeg
 
 OCCLUDING_PATCHES = 4
 MOST = 2**62  # any level beyond it is a mistake, and no longer fits an integer tensor

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import InputError, checks, files
+from . import InputError
 from .data import CACHE, HOME, is_own, short
 from .evaluate import image_interval, seed_interval, unpack
 from .methods import METHODS
 from .runs import Config
-from .wording import cell, counted, level_name, seeds_told
+from .study import checks
+from .support import files
+from .support.wording import cell, counted, level_name, seeds_told
 
 COMMITTED = HOME / "data" / "records"
 KEYS = ["dataset", "preset", "method", "seed"]

@@ -15,10 +15,11 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import InputError, data, files, integrity, metrics
+from . import InputError, data, metrics
 from .batches import training_set
 from .configs import PRESETS, Config, grid
 from .model import Classifier, build
+from .support import files, integrity
 from .train import OutOfTime, Trained, train
 
 __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]

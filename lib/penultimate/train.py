@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim.sgd import sgd  # the class SGD calls this too, but loads PyTorch's compiler: a second before every first step
 
-from . import InputError, files
+from . import InputError
 from .batches import learning_rate, stream, training_set, views
 from .data import Splits, channel_statistics, to_unit
 from .losses import DiscriminativeLoss
-from .memory import keep_freed
 from .methods import METHODS
 from .model import Classifier, build, penultimate_features, predict
 from .noise import NOISES
+from .support import files
+from .support.memory import keep_freed
 
 KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
 WORTH_COMPILING = 1000  # steps: compiling takes as long as some hundreds do

@@ -5,9 +5,10 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from . import figures_features, losses
+from . import losses
 from .centroids import class_means
 from .planes import FLAT, scene
+from .show import figures_features
 
 WIDE = dict(style=dict(description_width="150px"), layout=ui.Layout(width="420px"))
 PURPLE = "#7B3294"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from penultimate import files
 from penultimate.data import HOME
-from penultimate.reliability import RECORD, markdown
 from penultimate.runs import environment
+from penultimate.study.reliability import RECORD, markdown
+from penultimate.support import files
 
 from . import disk, fuzz, malice, runs
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from penultimate import InputError, data, lookup
+from penultimate import InputError, data
 from penultimate.runs import load_or_train
+from penultimate.study import lookup
 
 from . import Row, row, runs
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from penultimate import InputError, own
+from penultimate import InputError
+from penultimate.support import own
 
 SIDE, EACH = 6, 4  # pixels; whole pictures in a class: one may be lost
 

@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from typer.testing import CliRunner
 
-from penultimate import InputError, cli, curvature_rules, data, evaluate, files, films, jobs, lookup, noise, own, records
+from penultimate import InputError, data, evaluate, jobs, noise, records
+from penultimate.commands import cli
 from penultimate.runs import Config, Run, load_or_train
+from penultimate.study import curvature_rules, films, lookup
+from penultimate.support import files, own
 from penultimate.train import Trainer, usable
 
 from . import Row, folders, row, runs

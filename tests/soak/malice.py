@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from penultimate import InputError, curvature_rules, data, films, records
+from penultimate import InputError, data, records
 from penultimate.runs import Run, load_or_train
+from penultimate.study import curvature_rules, films
 
 from . import Row, row, runs
 

@@ -16,8 +16,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from penultimate import InputError, cli, data, files, jobs, runs
+from penultimate import InputError, data, jobs, runs
+from penultimate.commands import cli
 from penultimate.runs import Config, Run, load_or_train
+from penultimate.support import files
 from penultimate.train import OutOfTime
 
 from . import Row, row

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .. import files
 from ..data import HOME
 from ..records import pipes
-from ..wording import counted
+from ..support import files
+from ..support.wording import counted
 from . import NAMES
 
 ROUNDS = 9

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..batches import stream, views
-from ..vision import imported
+from ..support.vision import imported
 from .compare import Row, alone, in_turn
 from .step import config, random_images
 

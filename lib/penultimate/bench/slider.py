@@ -13,10 +13,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from .. import files
 from ..data import HOME
 from ..records import pipes
 from ..runs import environment
+from ..support import files
 from .lab import browser, opened
 
 SLIDERS = {

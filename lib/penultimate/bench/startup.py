@@ -14,7 +14,7 @@ TRAIN = ("train", "--methods", "normal", "--epochs", "1")
 # The command, which ends where its first training step asks for its views.
 UNTIL_FIRST_STEP = """import sys
 from penultimate import train
-from penultimate.cli import main
+from penultimate.commands.cli import main
 train.views = lambda *given: sys.exit()
 main()"""
 ARGUMENTS = {

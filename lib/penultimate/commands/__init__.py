@@ -1,0 +1,1 @@
+"""The command line, `python -m penultimate`: one module a command, and what commands share."""

@@ -1,0 +1,171 @@
+"""What a study leaves behind: records, executed notebooks, figures and one page; and README's tables and pictures."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from .. import InputError, figures, records
+from ..bench import compare, slider
+from ..data import HOME, short
+from ..runs import Run
+from ..show import figures_features
+from ..study import adversary_tables, claims, curvature_tables, experiments, films, published, reliability, transfer_rules
+from ..support import files
+from . import execution
+
+README = HOME / "README.md"
+SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # README's marker -> data set and preset
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>penultimate: {{ dataset }}</title>
+<style>body{font:16px/1.5 "Open Sans",Helvetica,Arial,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;margin:1em 0;font-size:13px}td,th{padding:.3em .7em;text-align:right;border-bottom:1px solid #ddd}
+td{white-space:nowrap}
+th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weight:bold;padding:.4em 0}
+.note{color:#555;font-size:14px}</style>
+<h1>Does a tight penultimate layer make a classifier robust to noise?</h1>
+<p>Six ways of training on {{ dataset }} (preset {{ preset }}), after arXiv 2405.18499. Accuracies are on the test split.</p>
+{% for picture in pictures %}{{ picture }}{% endfor %}
+{% for study in studies %}<h2>{{ study.title }}</h2><p>{{ study.answer }}</p><p class="note">{{ study.caption }}</p>
+{% for heading, table in study.tables %}<h3>{{ heading }}</h3>{{ table }}{% endfor %}{% endfor %}
+</html>"""
+
+
+def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
+    """The figures of a data set, from its records: name -> figure."""
+    rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
+    sigma = records.trained_at(rows)
+    named = short(dataset)
+    on = f"{named}, n = {records.seeds_told(rows.groupby('method', sort=False).seed.nunique())}, 95 % intervals"
+    planes = plane_picture(films.read(folder or records.COMMITTED, dataset, preset))
+    return planes | {
+        f"{named}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
+        f"{named}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
+        f"{named}-geometry": figures.radius_and_margin(
+            records.geometry(found), f"Radius and margin of the classes ({named}, one mark per run)"
+        ),
+    }
+
+
+def plane_picture(reels: dict[str, dict]) -> dict:
+    """The centroid planes at the end of training, where there are films of it."""
+    if not reels:
+        return {}
+    config = next(iter(reels.values()))
+    title = f"The centroid plane at the end of training ({short(config['config']['dataset'])}, one seed of each)"
+    scenes = {method: films.scenes(reel)[-1] for method, reel in reels.items()}
+    deltas = config["config"]["delta_v"], config["config"]["delta_d"]
+    return {f"{short(config['config']['dataset'])}-planes": figures_features.planes_beside(scenes, *deltas, title, config["classes"])}
+
+
+def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
+    """One HTML file that needs nothing else: tables of these records, the committed ones beside them, interactive figures."""
+    from jinja2 import Template
+
+    sources = {"This study": folder} if folder else {}
+    if records.read(None, dataset, preset):
+        sources["The committed records"] = None
+    studies = [
+        dict(
+            title=title,
+            answer=records.answer(records.headline(f, dataset, preset)).replace("`", ""),
+            caption=records.caption(records.read(f, dataset, preset)),
+            tables=_tables(f, dataset, preset),
+        )
+        for title, f in sources.items()
+    ]
+    if not studies:
+        raise InputError(f"no records of {dataset} with preset {preset}: train it first (python -m penultimate train --help)")
+    if len(sources) == 2:
+        studies.insert(
+            0,
+            dict(
+                title="Side by side",
+                caption="Mean accuracy in per cent: this study / committed.",
+                tables=[("", _beside(folder, dataset, preset))],
+            ),
+        )
+    drawn = pictures(folder, dataset, preset).values()
+    html = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(drawn)]
+    files.write(out, Template(PAGE).render(dataset=short(dataset), preset=preset, studies=studies, pictures=html).encode())
+
+
+def _tables(folder: Path | None, dataset: str, preset: str) -> list[tuple[str, str]]:
+    rows = records.headline(folder, dataset, preset)
+    even = []
+    if rows.balanced.notna().all():
+        even = [("Balanced accuracy (the mean over classes) in per cent", _html(records.wide(records.summary(rows, "balanced"))))]
+    return [
+        ("Accuracy in per cent, mean [95 % interval]", _html(records.wide(records.summary(rows)))),
+        *even,
+        ("Difference to normal training in points, paired", _html(records.wide(records.differences(rows), signed=True))),
+    ]
+
+
+def _beside(folder: Path, dataset: str, preset: str) -> str:
+    means = [records.summary(records.headline(f, dataset, preset)).set_index(["method", "level"])["mean"].mul(100) for f in (folder, None)]
+    joined = pd.concat(means, axis=1, keys=["ours", "committed"]).dropna()
+    cells = (joined.ours.map("{:.1f}".format) + " / " + joined.committed.map("{:.1f}".format)).unstack()
+    cells.columns = [records.level_name(level) for level in cells.columns]
+    return _html(cells.loc[list(dict.fromkeys(joined.index.get_level_values("method")))])
+
+
+def _html(table: pd.DataFrame) -> str:
+    return table.rename_axis(None).to_html(border=0)
+
+
+def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
+    """Records, executed notebooks, figures and report.html of these runs, under `out`; returns the page's path."""
+    dataset, preset = runs[0].config.dataset, runs[0].config.preset
+    records.collect([run.record for run in runs], out / "records")
+    films.collect(runs, out / "records")
+    given = {"dataset": dataset, "preset": preset, "seed": runs[0].config.seed, "device": device}
+    execution.run(out.resolve(), given)
+    drawn = pictures(out / "records", dataset, preset)
+    if not figures.export(list(drawn.values()), [out / "figures" / f"{name}.png" for name in drawn]):
+        print("No Chrome or Chromium found: figures are in report.html only. With one installed they are also written as pictures.")
+    page(out / "report.html", out / "records", dataset, preset)
+    return out / "report.html"
+
+
+def outcome(dataset: str, preset: str) -> str:
+    """README's account of a data set: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
+    rows = records.headline(None, dataset, preset)
+    accuracy, gained = records.wide(records.summary(rows)), records.wide(records.differences(rows), signed=True)
+    parts = [
+        records.answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", records.pipes(accuracy),
+        "<details><summary>Difference to <code>normal</code> in points, paired</summary>", records.pipes(gained), "</details>",
+        f"*{records.caption(records.read(None, dataset, preset))}*",
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def renew(text: str) -> str:
+    """README's text with every table between its markers made again from the committed records."""
+    makers = {marker: partial(outcome, *which) for marker, which in SHOWN.items()}
+    makers |= {"curvature": curvature_tables.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
+    makers |= {"ablation": experiments.markdown, "transfer": transfer_rules.markdown, "adversary": adversary_tables.markdown}
+    makers |= {"claims": claims.markdown, "bench": compare.committed, "published": published.markdown}
+    for marker, make in makers.items():
+        pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
+        if re.search(pattern, text, re.S):
+            text = re.sub(pattern, lambda found, make=make: found[1] + make() + found[2], text, flags=re.S)
+    return text
+
+
+def publish() -> None:
+    """Renew README's tables, and in figures/ the pictures that README shows, from the committed records."""
+    text = renew(README.read_text(encoding="utf-8"))
+    files.write(README, text.encode())
+    for dataset, preset in SHOWN.values():
+        reels = films.read(records.COMMITTED, dataset, preset)
+        if f"(figures/{dataset}-training.gif)" in text:
+            epochs = range(len(next(iter(reels.values()))["epochs"]))
+            figures.animate([figures_features.film_frame(reels, i) for i in epochs], HOME / "figures" / f"{dataset}-training.gif")
+    named = set(re.findall(r"\(figures/([\w-]+)\.png\)", text))
+    made = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
+    drawn = {name: figure for name, figure in made.items() if name in named}
+    if not figures.export(list(drawn.values()), [HOME / "figures" / f"{name}.png" for name in drawn]):
+        raise InputError("figures/ needs Chrome or Chromium to be drawn: install one; README's tables are renewed")
+    print(f"renewed README.md and {', '.join(f'figures/{name}.png' for name in drawn)}")

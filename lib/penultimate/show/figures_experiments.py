@@ -1,0 +1,156 @@
+"""Plotly figures of the ablation page, in the template and the colours of `figures`."""
+
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank
+
+LINES = (("#000000", "solid"), ("#0072B2", "dash"), ("#E69F00", "dot"), ("#D55E00", "solid"), ("#009E73", "dashdot"))
+SIDES = ("top center", "bottom center", "middle left", "middle right")  # of a mark, for its text: neighbours take different ones
+SHAPES = ("circle", "square", "diamond", "star", "triangle-up")
+
+
+def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = (), columns: int = 3) -> go.Figure:
+    """Quantities during training: a panel for each, a line for each arm (mean over seeds), a band from the lowest to the highest seed.
+
+    panels: panel title -> table with arm, seed, epoch, value. log: the panels with a logarithmic y axis.
+    """
+    lines = -(-len(panels) // columns)
+    figure = make_subplots(lines, columns, subplot_titles=list(panels), horizontal_spacing=0.08, vertical_spacing=0.13)
+    for index, (name, table) in enumerate(panels.items()):
+        at = dict(row=index // columns + 1, col=index % columns + 1)
+        trained = table[table.epoch > 0]  # before, margins are negative and lie on no logarithmic axis
+        for (arm, own), (colour, dash), shape in zip(trained.groupby("arm", sort=False), LINES, SHAPES, strict=False):
+            over = own.groupby("epoch").value.agg(["mean", "min", "max"])
+            faint = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.13)"
+            figure.add_scatter(
+                x=[*over.index, *over.index[::-1]], y=[*over["max"], *over["min"][::-1]], mode="lines", fill="toself", fillcolor=faint,
+                line_width=0, hoverinfo="skip", showlegend=False, legendgroup=arm, **at,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=over.index, y=over["mean"], name=arm, legendgroup=arm, showlegend=not index, mode="lines+markers",
+                line=dict(color=colour, dash=dash, width=2), marker=dict(symbol=shape, size=7), **at,
+            )  # fmt: skip
+        if name in log:
+            figure.update_yaxes(type="log", **_ticks(trained.value), **at)
+        figure.update_xaxes(title="epoch" if at["row"] == lines else None, **at)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-70 / (260 * lines), yanchor="top")
+    return figure.update_layout(
+        template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=130), width=WIDTH, height=230 + 260 * lines
+    )
+
+
+def _ticks(values: pd.Series) -> dict:
+    """Ticks of a logarithmic axis: 1, 2, 5, or where more than three decades are shown powers of ten alone."""
+    positive = values[values > 0]
+    digits = (1, 2, 5) if positive.max() < 1000 * positive.min() else (1,)
+    at = [digit * 10.0**power for power in range(-6, 6) for digit in digits]
+    return dict(tickvals=at, ticktext=[f"{value:g}" for value in at])
+
+
+def heat(table: pd.DataFrame, columns: dict[str, str], title: str) -> go.Figure:
+    """A mean over seeds for each pair of delta_v and delta_d, one panel for each column of the table, and the border delta_d = 2 delta_v.
+
+    table: delta_v, delta_d and the columns, shares. columns: name -> panel title.
+    """
+    figure = make_subplots(1, len(columns), subplot_titles=list(columns.values()), horizontal_spacing=0.1, shared_yaxes=True)
+    for panel, column in enumerate(columns, 1):
+        means = 100 * table.pivot_table(index="delta_d", columns="delta_v", values=column)
+        names = [[f"{value:g}" for value in axis] for axis in (means.columns, means.index)]
+        figure.add_heatmap(
+            z=means, x=np.arange(len(names[0])), y=np.arange(len(names[1])), text=means.round(1), texttemplate="%{text:.1f}",
+            colorscale="Viridis", showscale=False,
+            hovertemplate="%{z:.1f} %<extra></extra>", row=1, col=panel,
+        )  # fmt: skip
+        x, y = _border(means.columns.to_numpy(), means.index.to_numpy())
+        figure.add_scatter(
+            x=x, y=y, mode="lines", line=dict(color="#D55E00", width=4), name="δ_d > 2 δ_v above", showlegend=panel == 1, row=1, col=panel
+        )
+        axes = [dict(tickvals=np.arange(len(texts)), ticktext=texts, showgrid=False, range=[-0.5, len(texts) - 0.5]) for texts in names]
+        figure.update_xaxes(title="δ_v", **axes[0], row=1, col=panel).update_yaxes(**axes[1], row=1, col=panel)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.24, yanchor="top")
+    return figure.update_yaxes(title="δ_d", col=1).update_layout(
+        template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=100), width=WIDTH, height=HEIGHT
+    )
+
+
+def _border(delta_v: np.ndarray, delta_d: np.ndarray) -> tuple[list, list]:
+    """The staircase between the cells with delta_d > 2 delta_v (above it) and the others, in units of cells.
+
+    >>> _border(np.array([0.5, 1.0]), np.array([1.0, 2.0, 4.0]))
+    ([-0.5, 0.5, 0.5, 1.5], [0.5, 0.5, 1.5, 1.5])
+    """
+    heights = [float((delta_d <= 2 * v).sum() - 0.5) for v in delta_v]
+    x = [edge for i in range(len(heights)) for edge in (i - 0.5, i + 0.5)]
+    return x, [height for height in heights for _ in range(2)]
+
+
+def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) -> go.Figure:
+    """Clean against noisy accuracy (mean over seeds): a curve for each front as its field grows, a mark for each method without one.
+
+    table: front, method, value, clean, noisy; points: method, clean, noisy; noisy: the name of the noise.
+    """
+    figure = blank(title, xaxis_title="clean test accuracy (%)", yaxis_title=f"test accuracy at {noisy} (%)", height=HEIGHT + 90)
+    for (front, own), side in zip(
+        table.groupby("front", sort=False), cycle(("top center", "bottom center", "middle left", "middle right"))
+    ):
+        colour, symbol, _ = STYLE[own.method.iloc[0]]
+        means = 100 * own.groupby("value")[["clean", "noisy"]].mean()
+        figure.add_scatter(
+            x=means.clean, y=means.noisy, name=front, mode="lines+markers+text", text=[f"{value:g}" for value in means.index],
+            textposition=side, textfont=dict(size=11, color=colour), marker=dict(symbol=symbol, size=10, color=colour),
+            line=dict(color=colour, width=2, dash="dot" if front.endswith("σ") else "solid"),
+        )  # fmt: skip
+    for method, own in points.groupby("method", sort=False):
+        colour, symbol, _ = STYLE[method]
+        figure.add_scatter(
+            x=[100 * own.clean.mean()],
+            y=[100 * own.noisy.mean()],
+            name=method,
+            mode="markers",
+            marker=dict(symbol=symbol, size=15, color=colour),
+        )
+    return figure
+
+
+SHOWN = (-13, 24)  # points
+VERDICTS = {"holds": ("#0072B2", "circle"), "undecided": ("#888888", "diamond"), "does not hold": ("#D55E00", "x")}
+
+
+def evidence(table: pd.DataFrame, title: str) -> go.Figure:
+    """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim. table: of `claims.numbers`.
+
+    The axis ends at SHOWN; what lies beyond stands at its edge, with its number.
+    """
+    figure, lines, named = blank(title, xaxis_title="points, larger is for the claim"), 0.0, set()
+    for claim, own in table.groupby("claim", sort=False):
+        figure.add_annotation(
+            x=0, xref="paper", y=-lines, text=f"<b>{claim.replace('`', '')}</b>", showarrow=False, xanchor="right", xshift=-8, font_size=12
+        )
+        for one in own.itertuples():
+            lines += 1
+            colour, symbol = VERDICTS[one.holds]
+            line = dict(xref="paper", showarrow=False, font_size=11, y=-lines)
+            figure.add_annotation(x=0, text=one.evidence, xanchor="right", xshift=-8, **line)
+            if not SHOWN[0] < one.mean < SHOWN[1]:
+                number, right = f"{one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}]", one.mean > 0
+                told = f"<span style='color:{colour}'>{f'{number} ▸' if right else f'◂ {number}'}</span>"
+                figure.add_annotation(x=int(right), text=told, xanchor="right" if right else "left", **line)
+                continue
+            error = dict(type="data", symmetric=False, array=[one.high - one.mean], arrayminus=[one.mean - one.low], thickness=2)
+            figure.add_scatter(
+                x=[one.mean], y=[-lines], error_x=error, mode="markers", marker=dict(color=colour, symbol=symbol, size=9),
+                name=one.holds, legendgroup=one.holds, showlegend=one.holds not in named,
+                hovertemplate=f"{one.evidence}: %{{x:+.1f}}<extra></extra>",
+            )  # fmt: skip
+            named.add(one.holds)
+        lines += 1.4
+    figure.add_vline(0, line=dict(color="#888888", width=2))
+    legend = dict(orientation="h", y=1.0, yanchor="bottom", x=0)
+    return figure.update_yaxes(showticklabels=False, ticks="", range=[-lines, 0.8]).update_layout(
+        margin=dict(l=520, t=110), height=int(170 + 21 * lines), legend=legend, title=dict(xref="container", x=0.02), xaxis_range=SHOWN
+    )

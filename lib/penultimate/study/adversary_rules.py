@@ -1,0 +1,245 @@
+"""What the adversary records say, by rules that stand here before the results they judge.
+
+unmasked   The attack is trusted on a network where four things hold: at the LARGE budget at most 5 % are left; more steps never help the
+           defender (at no number of steps is the accuracy more than 2 points above that at fewer); a transferred attack leaves no fewer
+           than a direct one, less 2 points; and where AutoAttack was run it leaves at most 5 points fewer than APGD on the same images.
+resists    A method resists better than a rival where the 95 % interval over seeds of its accuracy within the middle budget (APGD), minus
+           the rival's, lies above 0; beyond it, where that within the next larger budget does (added after the results were in); is
+           certified better, where that of the smoothed classifiers' certified accuracy at radius sigma does, at the smallest smoothing
+           noise that is no less than the noise trained with.
+buys       Lower curvature goes with resistance image by image where the interval of Spearman's rho between an image's curvature and the
+           number of L2 budgets that it survives lies below 0; it says something that the boundary's distance, or the logit margin, does
+           not, where the partial rho given m / ‖∇m‖, or given m, lies below 0; it goes with certified radii where rho with them does
+           (where 50 images or more were certified: on fewer, most radii are 0 or the largest). Between methods it buys accuracy where,
+           within a seed, rho over the methods between decades of flatness and gain in the middle L2 budget lies above 0. Intervals are
+           over seeds, all on the same images: they do not say what other images would give.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .. import InputError
+from ..evaluate import image_interval, seed_interval, unpack
+from ..records import differences, verdict
+from . import curvature_rules, measured
+from .adversary import chosen
+from .curvature_rules import decades, distance, links, quantity
+from .measured import PLACES
+
+LEFT, WORSE, GAP = 0.05, 0.02, 0.05  # the rule `unmasked`, as shares of the images
+MEASURES = ("eq. 21", "‖H‖²", "eq. 21, matched confidence", "‖H‖², matched confidence")
+CERTIFIED = 50  # images on which a rank correlation with certified radii is taken, at least
+FEWEST = 4  # methods over which a rank correlation between methods is taken
+
+
+def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
+    """One row per run: method, seed, clean (N,), apgd (norm -> (budgets, N)), record; see `measured.read`."""
+    return pd.DataFrame([
+        dict(method=r["config"]["method"], seed=r["config"]["seed"], clean=unpack(r["clean"]), record=r,
+             apgd={norm: unpack(packed) for norm, packed in r["apgd"].items()})
+        for r in measured.read("adversary", folder, dataset, preset, apart=("method", "seed"))
+    ])  # fmt: skip
+
+
+def sets(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
+    """Data set -> its rows of `read`, for those that the folder has."""
+    return {dataset: read(folder, dataset, preset) for dataset, preset in measured.present("adversary", folder)}
+
+
+def accuracies(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """Accuracy within each budget, 0 (clean) first, for `records.summary`: method, seed, level (budget), accuracy, correct (1,N)."""
+    return pd.DataFrame([
+        dict(method=row.method, seed=row.seed, level=level, accuracy=float(correct.mean()), correct=correct[None])
+        for row in rows.itertuples()
+        for level, correct in zip((0.0, *row.record["settings"]["budgets"][norm]), (row.clean, *row.apgd[norm]), strict=True)
+    ])  # fmt: skip
+
+
+def certified(rows: pd.DataFrame, sigma: float, radii) -> pd.DataFrame:
+    """Certified accuracy of the smoothed classifiers at each radius, in the form of `accuracies` (level: the radius)."""
+    found = []
+    for row in rows.itertuples():
+        right, radius = _certificates(row, sigma)
+        for level in radii:
+            correct = right & (radius >= level)
+            found.append(dict(method=row.method, seed=row.seed, level=level, accuracy=float(correct.mean()), correct=correct[None]))
+    return pd.DataFrame(found)
+
+
+def over_images(held: pd.DataFrame, level: float, method: str = "proposed") -> pd.DataFrame:
+    """How much more images a method keeps at a level than each rival, paired by image, with the interval over images, whose seeds stay
+    together (`image_interval`): rival, mean, low, high. held: `accuracies` or `certified`; of the seeds that both have."""
+    by_seed = held[np.isclose(held.level, level)].pivot(index="seed", columns="method", values="correct")
+    rows = []
+    for rival in by_seed.columns.drop(method):
+        ours, theirs = (np.concatenate(list(column)) for _, column in by_seed[[method, rival]].dropna().items())
+        rows.append((rival, *image_interval(ours, theirs)))
+    return pd.DataFrame(rows, columns=["rival", "mean", "low", "high"])
+
+
+def abstentions(rows: pd.DataFrame, sigma: float) -> dict[str, float]:
+    """The share of images on which a method's smoothed classifiers abstain, mean over seeds."""
+    share = rows.record.map(lambda r: unpack(r["certified"][f"{sigma:g}"]["abstains"]).mean())
+    return share.groupby(rows.method, sort=False).mean().to_dict()
+
+
+def _certificates(row, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    found = row.record["certified"][f"{sigma:g}"]
+    return unpack(found["right"]), np.array(found["radius"], dtype=float)
+
+
+def smoothed_at(rows: pd.DataFrame) -> float:
+    """The smallest smoothing noise that is no less than the noise trained with, of the first row's record."""
+    record = rows.record.iloc[0]
+    sigmas = sorted(float(sigma) for sigma in record["certified"])
+    return next((sigma for sigma in sigmas if sigma >= record["config"]["sigma"]), sigmas[-1])
+
+
+def checked(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per network: what the rule `unmasked` looks at, as shares of the images, and whether all of it is kept."""
+    found = []
+    for row in rows.itertuples():
+        check, settings = row.record["checks"], row.record["settings"]
+        by_steps = [check["by_steps"][steps] for steps in sorted(check["by_steps"], key=int)]
+        gained = max(later - min(by_steps[: k + 1]) for k, later in enumerate(by_steps[1:]))
+        transferred = min(check["transferred"].values(), default=np.nan) - check["direct"]
+        gaps = [
+            float(row.apgd[norm][settings["budgets"][norm].index(settings["middle"][norm])][: settings["autoattack_images"]].mean()
+                  - unpack(packed).mean())
+            for norm, packed in row.record["autoattack"].items()
+        ]  # fmt: skip
+        gap = max(gaps, default=np.nan)
+        kept = check["large"] <= LEFT and gained <= WORSE and not transferred < -WORSE and not gap > GAP
+        found.append(
+            dict(method=row.method, seed=row.seed, large=check["large"], gained=gained, transferred=transferred, gap=gap, unmasked=kept)
+        )
+    return pd.DataFrame(found)
+
+
+def against(table: pd.DataFrame, method: str, rival: str, level: float) -> tuple[float, float, float, int]:
+    """One method's accuracy minus a rival's at a level of `accuracies` or `certified`, paired by seed: mean, low, high, n."""
+    kept = table[np.isclose(table.level, level) & table.method.isin([method, rival])]
+    return tuple(differences(kept, baseline=rival)[["mean", "low", "high", "n"]].iloc[0])
+
+
+def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = None) -> pd.DataFrame:
+    """The runs that have both records: method, seed, network and images (the curvature's numbers of the attacked images, in their order),
+    accuracy (in the middle L2 budget) and survived (N,): how many L2 budgets an image survives, or with sigma its certified radius, 0 where
+    the smoothed classifier is wrong.
+
+    curvature: rows of `curvature_rules.read`.
+    """
+    found = []
+    for row in rows.merge(curvature, on=["method", "seed"], suffixes=("", "_curvature")).itertuples():
+        settings, data = row.record["settings"], row.record["data"]
+        mine = chosen(data["test_total"], data["test_images"] if sigma is None else settings["certified_images"])
+        theirs = np.sort(chosen(data["test_total"], row.record_curvature["data"]["test_images"]))
+        if not np.isin(mine, theirs).all():
+            raise InputError(f"curvature of {row.record['name']} was measured on too few images: at least {data['test_images']} are needed")
+        at = np.searchsorted(theirs, mine)
+        survived = row.apgd["l2"].sum(0) if sigma is None else np.prod(_certificates(row, sigma), axis=0)
+        middle = settings["budgets"]["l2"].index(settings["middle"]["l2"])
+        found.append(dict(
+            method=row.method, seed=row.seed, network=row.network, images={name: values[at] for name, values in row.images.items()},
+            accuracy=float(row.apgd["l2"][middle].mean()), survived=survived.astype(float),
+        ))  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def linked(both: pd.DataFrame, name: str = "eq. 21") -> dict[str, dict]:
+    """Method -> `curvature_rules.links` with what its images survive; both: rows of `joined`."""
+    return {method: links(own, name, lambda row: row.survived) for method, own in both.groupby("method", sort=False)}
+
+
+def bought(both: pd.DataFrame) -> pd.DataFrame:
+    """For every run but `normal`'s, paired by seed: decades by which it is flatter (median over images), and by which its boundary is
+    farther, and gain in accuracy within the middle L2 budget; long: panel (the measure), method, seed, decades, gain."""
+    base, found = both[both.method == "normal"].set_index("seed"), []
+    for row in both[(both.method != "normal") & both.seed.isin(base.index)].itertuples():
+        rival = next(base.loc[[row.seed]].itertuples())
+        flatter = {name: np.median(decades(quantity(rival, name), quantity(row, name))) for name in MEASURES}
+        farther = {"distance m / ‖∇m‖": np.log10(np.median(distance(row)) / np.median(distance(rival)))}
+        found += [
+            dict(panel=name, method=row.method, seed=row.seed, decades=float(value), gain=row.accuracy - rival.accuracy)
+            for name, value in (flatter | farther).items()
+        ]
+    return pd.DataFrame(found, columns=["panel", "method", "seed", "decades", "gain"])
+
+
+def between(gains: pd.DataFrame) -> pd.DataFrame:
+    """Over the methods of a seed (`normal` at 0), how gain goes with decades: rho, slope (share of accuracy a decade) and r^2.
+
+    gains: `bought`. -> panel, what, mean, low, high, n (seeds), verdict of rho: positive where flatter, or farther, methods resist better.
+    """
+    found = []
+    for panel, own in gains.groupby("panel", sort=False):
+        whole = own[own.groupby("seed").method.transform("nunique") + 1 >= FEWEST]
+        if not len(whole):
+            continue
+        numbers = {"rho": [], "slope": [], "r²": []}
+        for _, one in whole.groupby("seed"):
+            x, y = np.append(one.decades, 0.0), np.append(one.gain, 0.0)
+            line = stats.linregress(x, y)
+            for name, value in zip(numbers, (stats.spearmanr(x, y).statistic, line.slope, line.rvalue**2), strict=True):
+                numbers[name].append(float(value))
+        for what, values in numbers.items():
+            mean, low, high = seed_interval(values)
+            found.append(dict(panel=panel, what=what, mean=mean, low=low, high=high, n=len(values), verdict=verdict(low, high)))
+    return pd.DataFrame(found, columns=["panel", "what", "mean", "low", "high", "n", "verdict"])
+
+
+def budget_name(norm: str, budget: float) -> str:
+    """A budget for people.
+
+    >>> budget_name("linf", 0.5 / 255), budget_name("l2", 0.375)
+    ('L∞ 0.5/255', 'L2 0.375')
+    """
+    plain = f"{budget:g}"
+    return f"{'L∞' if norm == 'linf' else 'L2'} {plain if len(plain) <= 5 else f'{255 * budget:.3g}/255'}"
+
+
+def shown_budgets(rows: pd.DataFrame) -> dict[str, list[float]]:
+    """Norm -> the middle budget and the next larger one, of the first row's record."""
+    settings = rows.record.iloc[0]["settings"]
+    at = {norm: budgets.index(settings["middle"][norm]) for norm, budgets in settings["budgets"].items()}
+    return {norm: budgets[at[norm] : at[norm] + 2] for norm, budgets in settings["budgets"].items()}
+
+
+def claims(folder: str | Path | None = None) -> pd.DataFrame:
+    """The findings, one a row, in the form of `curvature_rules.claims`: claim, dataset, against, measure, mean, low, high, n.
+
+    resists, beyond, certified: `proposed` minus a rival, shares. buys: rho, plain and partial, with the L2 budgets survived and with the
+    certified radius, by method; and over methods, gain with decades of flatness.
+    """
+    found = []
+    for dataset, rows in sets(folder).items():
+        own = set(rows.seed[rows.method == "proposed"])
+        rivals = [m for m, rival in rows.groupby("method", sort=False) if m != "proposed" and own & set(rival.seed)]
+        sigma, add = smoothed_at(rows), lambda claim, measure, to, numbers, d=dataset: found.append((claim, d, to, measure, *numbers))
+        shares = {norm: accuracies(rows, norm) for norm in shown_budgets(rows)}
+        for rival in rivals:
+            for norm, levels in shown_budgets(rows).items():
+                for claim, level in zip(("resists", "beyond"), levels, strict=False):
+                    numbers = against(shares[norm], "proposed", rival, level)
+                    add(claim, f"within {budget_name(norm, level)}", f"proposed − {rival}", numbers)
+            smooth = against(certified(rows, sigma, [sigma]), "proposed", rival, sigma)
+            add("certified", f"smoothed at σ = {sigma:g}, radius {sigma:g}", f"proposed − {rival}", smooth)
+        try:
+            curvature = curvature_rules.read(None, dataset, PLACES[dataset])
+        except InputError:
+            continue
+        curvature = curvature[curvature.noise == "gaussian"]
+        enough = rows.record.iloc[0]["settings"]["certified_images"] >= CERTIFIED
+        for what, noise in (("L2 budgets survived", None), *[("certified radius", sigma)] * enough):
+            for method, keys in linked(joined(rows, curvature, noise)).items():
+                for key in ("rho", "given distance", "given margin"):
+                    add("buys", f"{key}, eq. 21 with {what}", method, [keys[key][name] for name in ("mean", "low", "high", "n")])
+        for one in between(bought(joined(rows, curvature))).itertuples():
+            if one.what == "rho" and one.panel in MEASURES:
+                add("buys between methods", f"rho of flatness and gain, {one.panel}", "methods", (one.mean, one.low, one.high, one.n))
+    if not found:
+        raise InputError("no adversary records: make them with python -m penultimate adversary")
+    return pd.DataFrame(found, columns=["claim", "dataset", "against", "measure", "mean", "low", "high", "n"])

@@ -1,0 +1,229 @@
+"""What the curvature records say of the paper's explanation, by rules that stand here before the results they judge.
+
+flatter     A network is flatter than its rival where the 95 % interval of `decades` lies above 0: the median over images of
+            log10(rival's curvature / its own), mean over seeds (with one seed: bootstrapped over images). "At matched confidence"
+            is said only where eq. 21, which counts kinks, and ‖H‖², which has none, agree.
+agrees      A measure agrees with another where the 95 % interval of the median ratio over images lies within 0.8 to 1.25.
+predicts    Curvature predicts robustness where the 95 % interval of Spearman's rho between it and the number of noisy views that are
+            classified correctly lies below 0; beyond the margin where this holds for both partial rhos, given the distance to the
+            boundary m / ‖∇m‖ and given the logit margin m.
+theorem     A link of theorem 6.1 holds where the 95 % interval of its room lies above 0: the median over images of
+            log10(right side / left side), mean over seeds.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import InputError
+from ..evaluate import seed_interval
+from ..records import verdict
+from ..support.ranks import bootstrap, correlations, partial, resampled_correlations
+from . import measured
+
+# What is compared, by the name that tables show: from the numbers of a record's images and its network.
+QUANTITIES = {
+    "eq. 21": lambda images, network: images["kappa"],
+    "‖H‖²": lambda images, network: images["frobenius"],
+    "eq. 21, matched confidence": lambda images, network: images["kappa_matched"],
+    "‖H‖², matched confidence": lambda images, network: images["frobenius_matched"],
+    "‖H‖² of log-odds, twin": lambda images, network: images["odds"],
+    "‖H‖² of log-odds / slope², twin": lambda images, network: images["odds"] / images["odds_slope"] ** 2,
+    "w_max² η": lambda images, network: network["w_max"] ** 2 * images["eta"],
+}
+AGREEMENT = (0.8, 1.25)  # ratios that count as the same
+SECOND_ORDER = (0.5, 2.0)  # E[S^2] over its second-order value, median over images: outside, the picture has ended
+SMALLEST = 1e-30  # below any curvature that float32 can tell from none: keeps logarithms finite
+LINKS = ("rho", "rho of distance", "rho of margin", "given distance", "given margin")  # the keys of `links`
+
+
+def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
+    """One row per run: method, noise (trained with), seed, images (name -> array (N,)), network, record; see `measured.read`."""
+    return pd.DataFrame([
+        dict(
+            method=r["config"]["method"], noise=r["config"]["noise"], seed=r["config"]["seed"], network=r["network"], record=r,
+            images={name: np.array(values, dtype=float) for name, values in r["images"].items()},
+        )
+        for r in measured.read("curvature", folder, dataset, preset)
+    ])  # fmt: skip
+
+
+def sets(folder: str | Path | None = None, noise: str = "gaussian") -> dict[tuple[str, str], pd.DataFrame]:
+    """(data set, preset) -> its rows of `read` with this noise, for the two studied sets and as far as the folder has them."""
+    found = {pair: read(folder, *pair) for pair in measured.present("curvature", folder)}
+    return {pair: rows[rows.noise == noise] for pair, rows in found.items() if (rows.noise == noise).any()}
+
+
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that every method has."""
+    return rows[rows.seed.map(rows.groupby("seed").method.nunique() == rows.method.nunique())]
+
+
+def quantity(row, name: str) -> np.ndarray:
+    """A quantity of QUANTITIES of one row of `read`, per image (N,)."""
+    return QUANTITIES[name](row.images, row.network)
+
+
+def quantities(rows: pd.DataFrame) -> list[str]:
+    """Those of QUANTITIES that every row's record has; the twin's are not measured on large images."""
+
+    def has(row, name: str) -> bool:
+        try:
+            return quantity(row, name) is not None
+        except KeyError:
+            return False
+
+    return [name for name in QUANTITIES if all(has(row, name) for row in rows.itertuples())]
+
+
+def robustness(row) -> np.ndarray:
+    """The share of an image's noisy views that are classified correctly, (N,)."""
+    return row.images["correct"] / row.record["settings"]["draws"]
+
+
+def distance(row) -> np.ndarray:
+    """m / ‖∇m‖ of each image: signed distance to the decision boundary in normalised space, to first order."""
+    return row.images["margin"] / row.images["slope"]
+
+
+def decades(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """log10(rival / own) of each image: 1 where the own curvature is ten times lower.
+
+    >>> decades(np.array([10.0, 1.0]), np.array([1.0, 10.0]))
+    array([ 1., -1.])
+    """
+    return np.log10(np.maximum(rival, SMALLEST)) - np.log10(np.maximum(own, SMALLEST))
+
+
+def medians(samples: list[np.ndarray]) -> dict:
+    """Median over images, one sample a seed: mean over seeds, low, high (t over seeds; one seed: bootstrap over images), n (seeds)."""
+    values = [float(np.median(sample)) for sample in samples]
+    mean, low, high = seed_interval(values) if len(values) > 1 else (values[0], *bootstrap(np.median, samples[0]))
+    return dict(mean=mean, low=low, high=high, n=len(values))
+
+
+def flatter(rivals: pd.DataFrame, own: pd.DataFrame, name: str) -> dict:
+    """Decades by which `own` is flatter than its rivals, paired by seed and image, with the verdict of this module's rule.
+
+    rivals, own: rows of `read`, one a seed. -> mean, low, high, n (seeds), verdict.
+    """
+    pairs = rivals.merge(own, on="seed", suffixes=("_rival", ""))
+    if not len(pairs):
+        raise InputError("no seed was measured for both networks: measure the same seeds")
+    value = QUANTITIES[name]
+    found = medians(
+        [decades(value(pair.images_rival, pair.network_rival), value(pair.images, pair.network)) for pair in pairs.itertuples()]
+    )
+    return found | dict(verdict=verdict(found["low"], found["high"]))
+
+
+def flatter_than_each(rows: pd.DataFrame, method: str = "proposed") -> pd.DataFrame:
+    """`flatter` for a method and each other one, in every quantity that there is: panel (the quantity), row (the rival), ..."""
+    own, rivals = rows[rows.method == method], rows[rows.method != method].groupby("method", sort=False)
+    return pd.DataFrame([dict(panel=name, row=m, **flatter(rival, own, name)) for name in quantities(rows) for m, rival in rivals])
+
+
+def agrees(ratios: list[np.ndarray]) -> dict:
+    """Whether a ratio per image, one sample a seed, counts as 1: ratio, low, high (from `medians` of its log10), n, verdict.
+
+    >>> agrees([np.linspace(0.9, 1.1, 50)])["verdict"], agrees([np.linspace(3, 5, 50)] * 2)["verdict"]
+    ('holds', 'does not hold')
+    """
+    found = medians([np.log10(np.maximum(ratio, SMALLEST)) for ratio in ratios])
+    ratio, low, high = (10 ** found[key] for key in ("mean", "low", "high"))
+    inside, outside = AGREEMENT[0] < low and high < AGREEMENT[1], high < AGREEMENT[0] or low > AGREEMENT[1]
+    said = "holds" if inside else "does not hold" if outside else "undecided"
+    return dict(ratio=ratio, low=low, high=high, n=found["n"], verdict=said)
+
+
+def kinks(rows: pd.DataFrame) -> pd.DataFrame:
+    """By method, eq. 21 over ‖H‖² on the same ReLU networks, at their own and at matched confidence: `agrees` of the ratio."""
+    pairs = {"own confidence": ("kappa", "frobenius"), "matched confidence": ("kappa_matched", "frobenius_matched")}
+    return pd.DataFrame([
+        dict(confidence=at, method=method, **agrees([row.images[a] / np.maximum(row.images[b], SMALLEST) for row in own.itertuples()]))
+        for at, (a, b) in pairs.items() for method, own in rows.groupby("method", sort=False)
+    ])  # fmt: skip
+
+
+def links(rows: pd.DataFrame, name: str, robust=robustness) -> dict[str, dict]:
+    """How curvature goes with robustness over a method's runs, by LINKS: rho of the curvature, of the distance to the boundary, of the
+    logit margin; and the curvature's partial rho given either. robust: row -> what counts as an image's robustness, (N,).
+
+    Each: mean over seeds, low, high (t over seeds; one seed: over images), n, by_seed (value, low, high: over resampled images), and
+    for the three of the rule its verdict.
+    """
+    by_seed = {key: [] for key in LINKS}
+    for row in rows.itertuples():
+        columns = np.stack([quantity(row, name), robust(row), distance(row), row.images["margin"]])
+        whole, drawn = correlations(columns), resampled_correlations(columns)
+        for key, pick in zip(LINKS, (_pair(0), _pair(2), _pair(3), _given(2), _given(3)), strict=True):
+            by_seed[key].append((float(pick(whole)), *map(float, np.quantile(pick(drawn), (0.025, 0.975)))))
+    found = {}
+    for key, seeds in by_seed.items():
+        mean, low, high = seed_interval([value for value, *_ in seeds]) if len(seeds) > 1 else seeds[0]
+        judged = {} if " of " in key else dict(verdict=verdict(-high, -low))
+        found[key] = dict(mean=mean, low=low, high=high, n=len(seeds), by_seed=seeds) | judged
+    return found
+
+
+def _pair(column: int):
+    return lambda r: r[..., column, 1]
+
+
+def _given(column: int):
+    return lambda r: partial(r, 0, 1, given=column)
+
+
+def theorem(rows: pd.DataFrame) -> pd.DataFrame:
+    """The room in theorem 6.1's links on the softplus twins, by method: part, method, mean (decades), low, high, n, share, verdict.
+
+    share: of images on which the link is kept; link 1's middle is an average over draws, so that it may miss by chance.
+    """
+    parts = []
+    for method, own in rows.groupby("method", sort=False):
+        for part, sides in _chain(own).items():
+            found = medians([decades(right, left) for left, right in sides])
+            share = float(np.mean([np.mean(left <= right) for left, right in sides]))
+            parts.append(dict(part=part, method=method, **found, share=share, verdict=verdict(found["low"], found["high"])))
+    return pd.DataFrame(parts)
+
+
+def _chain(rows: pd.DataFrame) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """(left, right) of each link, a pair for each seed."""
+    settings = rows.record.iloc[0]["settings"]
+    small, trained = settings["chain_sigma"], settings["eta_sigma"]
+    bound = lambda row, sigma, eta: 8 / sigma**4 * row.network["w_max"] ** 2 * row.images[eta]  # noqa: E731
+    sides = {f"link 1 at σ = {small:g}": [], f"link 2 at σ = {small:g}": [], f"both at the noise trained with, σ = {trained:g}": []}
+    for row in rows.itertuples():
+        left, middle = row.images["chain_left"], row.images["chain_middle"]
+        right = bound(row, small, "chain_eta"), bound(row, trained, "chain_eta_trained")
+        for pairs, pair in zip(sides.values(), ((left, middle), (middle, right[0]), (left, right[1])), strict=True):
+            pairs.append(pair)
+    return sides
+
+
+def claims(folder: str | Path | None = None) -> pd.DataFrame:
+    """The findings on the paper's explanation, one a row: claim, dataset, against (the rival, or the method itself), measure, mean, low,
+    high, n (seeds), verdict. From the committed records, or those of a folder.
+
+    flatter: decades by which `proposed` is flatter than its rival. theorem 6.1: room in decades, on digits. predicts robustness: rho
+    of eq. 21 and of ‖H‖² with it, plain and partial.
+    """
+    found = []
+    for (dataset, _), rows in sets(folder).items():
+        rows = complete(rows)
+        flat = flatter_than_each(rows).rename(columns={"panel": "measure", "row": "against"})
+        found.append(flat.assign(dataset=dataset, claim="proposed is flatter"))
+        if all("chain_left" in row.images for row in rows.itertuples()):
+            kept = theorem(rows).rename(columns={"part": "measure", "method": "against"}).drop(columns="share")
+            found.append(kept.assign(dataset=dataset, claim="theorem 6.1"))
+        predicted = [
+            dict(against=method, measure=f"{key}, {name}", **{k: v for k, v in link.items() if k != "by_seed"})
+            for name in ("eq. 21", "‖H‖²") for method, own in rows.groupby("method", sort=False)
+            for key, link in links(own, name).items() if "verdict" in link
+        ]  # fmt: skip
+        found.append(pd.DataFrame(predicted).assign(dataset=dataset, claim="curvature predicts robustness"))
+    if not found:
+        raise InputError("no curvature records: make them with python -m penultimate curvature")
+    return pd.concat(found, ignore_index=True)[["claim", "dataset", "against", "measure", "mean", "low", "high", "n", "verdict"]]

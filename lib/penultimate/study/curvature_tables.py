@@ -1,0 +1,59 @@
+"""The curvature findings for people: cells, tables, README's account, the caption that stands beside every number."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ..records import level_name, pipes, seeds_told
+from .curvature_rules import QUANTITIES, complete, flatter_than_each, sets
+
+
+def shown(found: dict) -> str:
+    """An estimate for a table, with its interval and, where a rule judges it, its verdict.
+
+    >>> shown(dict(mean=0.5123, low=0.41, high=0.62, n=5, verdict="holds"))
+    '+0.51 [+0.41, +0.62] holds'
+    """
+    return f"{found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] {found.get('verdict', '')}".strip()
+
+
+def table(found: pd.DataFrame) -> pd.DataFrame:
+    """`flatter_than_each` for people: a row for each rival, a column for each quantity."""
+    return found.assign(cell=found.apply(shown, axis=1)).pivot(index="row", columns="panel", values="cell").rename_axis(None).rename_axis(
+        None, axis=1
+    ).loc[list(dict.fromkeys(found.row)), list(dict.fromkeys(found.panel))]  # fmt: skip
+
+
+def linked_table(found: dict[str, dict]) -> pd.DataFrame:
+    """`curvature_rules.links` of several methods for people: a row each; where a rule judges, how many seeds' own intervals agree too."""
+
+    def cell(link: dict) -> str:
+        below = sum(high < 0 for _, _, high in link["by_seed"])
+        return shown(link) + (f", {below} of {link['n']} seeds" if "verdict" in link else "")
+
+    return pd.DataFrame({method: {key: cell(link) for key, link in links.items()} for method, links in found.items()}).T
+
+
+def markdown(folder: str | Path | None = None) -> str:
+    """README's account of each data set: decades by which `proposed` is flatter than each rival, raw and at matched confidence."""
+    parts = []
+    for (dataset, _), rows in sets(folder).items():
+        rows = complete(rows)
+        cells = table(flatter_than_each(rows))[[name for name in QUANTITIES if name.startswith(("eq. 21", "‖H‖²")) and "twin" not in name]]
+        parts.append(f"Decades by which `proposed` is flatter than, {dataset}:\n\n{pipes(cells)}\n\n*{caption(rows)}*")
+    return "\n\n".join(parts)
+
+
+def caption(rows: pd.DataFrame) -> str:
+    """What stands beside every number: data, n, space, noise, hardware."""
+    first = rows.record.iloc[0]
+    settings, seeds = first["settings"], rows.groupby("method", sort=False).seed.nunique()
+    machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))
+    over = {True: "t intervals over seeds", False: "bootstrap intervals over images"}
+    interval = " or, where n = 1, ".join(over[several] for several in sorted(set(seeds > 1), reverse=True))
+    return (
+        f"{first['config']['dataset']}, {first['data']['test_images']:,} test images; n = {seeds_told(seeds)}, 95 % {interval}; "
+        f"curvature in {settings['space']} space, h = {settings['step']:g}, {settings['probes']} probes; "
+        f"‖H‖² is the squared Frobenius norm that automatic differentiation sees; "
+        f"robustness: {settings['draws']} views at noise {level_name(settings['sigma'])}; {machines}."
+    )

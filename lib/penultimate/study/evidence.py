@@ -1,0 +1,169 @@
+"""Evidence for claims, read from the committed records: differences that a claim says lie above a bound, each with its 95 % interval."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from typing import NamedTuple
+
+import pandas as pd
+
+from .. import InputError, records
+from ..evaluate import seed_interval
+from ..runs import Config
+from . import adversary_rules, curvature_rules, experiments, published, switches, transfer_rules
+from .measured import PLACES
+
+NAMES = {"clean": "clean", "noisy": "training noise"}
+TRAINED, STRONGEST = "the training noise", "the strongest noise"
+
+
+class Evidence(NamedTuple):
+    """A number that the claim says lies above `bound`, with its 95 % interval over n seeds; what it is, in words, and its unit."""
+
+    what: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    unit: str = "points"  # of accuracy; or points of ECE, decades, none (a rank correlation ρ), or % of the rival's value
+    bound: float = 0.0
+
+
+@cache
+def _headline(dataset: str) -> pd.DataFrame:
+    return records.headline(None, dataset, PLACES[dataset])
+
+
+def beats(method: str, rival: str, level: str | float = TRAINED, bound: float = 0.0) -> Iterator[Evidence]:
+    """Accuracy of one method minus another's, paired by seed, on every data set that has both."""
+    for dataset in PLACES:
+        rows = _headline(dataset)
+        if {method, rival} <= set(rows.method):
+            noise = {TRAINED: records.trained_at(rows), STRONGEST: rows.level.max()}.get(level, level)
+            mean, low, high, n = records.against(rows, noise, method).loc[rival]
+            yield Evidence(f"{dataset}, {records.level_name(noise)}: {method} − {rival}", mean, low, high, int(n), bound=bound)
+
+
+def shape(quantity: str, method: str = "proposed", rival: str = "normal", sign: int = 1) -> Iterator[Evidence]:
+    """How much larger (sign 1) or smaller (-1) a quantity of the feature geometry is than the rival's, as a share of the rival's."""
+    for dataset, preset in PLACES.items():
+        values = records.geometry(records.read(None, dataset, preset)).pivot(index="seed", columns="method", values=quantity)
+        if {method, rival} <= set(values):
+            relative = sign * (values[method] / values[rival] - 1).dropna()
+            side = "above" if sign > 0 else "below"
+            yield Evidence(f"{dataset}: {quantity} of {method}, {side} that of {rival}", *seed_interval(relative), len(relative), unit="%")
+
+
+def arm(experiment: str, own: str, rival: str, column: str = "noisy", bound: float = 0.0) -> Iterator[Evidence]:
+    """One arm of an experiment minus another, paired by seed, on every data set whose records hold both."""
+    for dataset, preset in PLACES.items():
+        for name in (experiment, "decisive"):
+            rows = _experiment(name, dataset, preset)
+            if rows is not None and {own, rival} <= set(rows.arm):
+                yield Evidence(
+                    f"{dataset}, {NAMES[column]}: {own} − {rival}", *experiments.difference(rows, own, rival, column), bound=bound
+                )  # fmt: skip
+                break
+
+
+@cache
+def _experiment(name: str, dataset: str, preset: str) -> pd.DataFrame | None:
+    try:
+        return experiments.table(experiments.read(name, dataset, preset))
+    except InputError:
+        return None
+
+
+@cache
+def _switched() -> dict[str, dict[int, float]]:
+    return switches.accuracies("small", Config(dataset="cifar10", preset="small").sigma)
+
+
+def switch(own: str, rival: str) -> Iterator[Evidence]:
+    """One arm of `small` minus another at the noise trained with, paired by seed; of one seed alone there is no interval over seeds."""
+    apart = switches.apart(_switched(), own, rival)
+    if len(apart) > 1:
+        yield Evidence(f"cifar10, training noise: {own} − {rival}", *seed_interval(apart), len(apart))
+
+
+def crossing() -> Iterator[Evidence]:
+    """delta_d > 2 delta_v against the cells that cross that line: of each side the cell with the best mean noisy accuracy on the
+    validation split is compared on the test split, paired by seed."""
+    rows = _experiment("deltas", "digits", "digits")
+    if rows is None:
+        return
+    delta_v, delta_d = (rows.arm.str.split(", ").str[i].astype(float) for i in (0, 1))
+    keeps, crosses = (rows[side].groupby("arm").validation_noisy.mean().idxmax() for side in (delta_d > 2 * delta_v, delta_d < 2 * delta_v))
+    yield Evidence(
+        f"digits, training noise: best (δ_v, δ_d) = ({keeps}) − best that crosses, ({crosses})",
+        *experiments.difference(rows, keeps, crosses),
+    )
+
+
+def low_rate() -> Iterator[Evidence]:
+    """How much more `proposed` gains where all share a low learning rate than where each has its own: over `normal`, and (added after the
+    results were in) over `both`."""
+    rows = _experiment("switches", "digits", "digits")
+    if rows is None:
+        return
+    noisy = rows.pivot(index="seed", columns="arm", values="noisy")
+    for rival in ("normal", "both"):
+        apart = (noisy["proposed, low rate"] - noisy[f"{rival}, low rate"]) - (noisy["proposed"] - noisy[rival])
+        what = f"digits, training noise: gain over {rival} at lr 0.002 − gain at the chosen rates"
+        yield Evidence(what, *seed_interval(apart), len(apart))
+
+
+def own_rates() -> Iterator[Evidence]:
+    """`proposed` minus its rivals, each at the learning rate that its validation accuracy chooses: on digits of a grid wider than the
+    preset's, on CIFAR-10 of those in the search."""
+    rows, rivals = _experiment("rates", "digits", "digits"), ("normal", "noisy", "both", "stability")
+    best = {} if rows is None else experiments.chosen(rows)
+    for rival in rivals if best else ():
+        what = f"digits, training noise: {best['proposed']} − {best[rival]}"
+        yield Evidence(what, *experiments.difference(rows, best["proposed"], best[rival]))
+    best = switches.own_rates()
+    for rival in rivals:
+        if {"proposed", rival} <= best.keys():
+            yield from switch(best["proposed"], best[rival])
+
+
+def selection() -> Iterator[Evidence]:
+    """Clean test accuracy of the epoch that is best on test, minus that of the last epoch."""
+    rows = _experiment("switches", "digits", "digits")
+    for method in ("normal", "both", "proposed") if rows is not None else ():
+        own = rows[rows.arm == f"{method}, best on test"]
+        yield Evidence(f"digits, clean: {method}, best epoch on test − last epoch", *seed_interval(own.best_clean - own.clean), len(own))
+
+
+@cache
+def _explained() -> pd.DataFrame:
+    found = [pd.DataFrame(columns=["claim", "dataset", "measure", "against"])]
+    for module in (curvature_rules, transfer_rules, adversary_rules):
+        with suppress(InputError):  # no records
+            found.append(module.claims())
+    return pd.concat(found)
+
+
+def explained(
+    claim: str, measures: tuple[str, ...] | None, against: tuple[str, ...], unit: str = "decades", sign: int = 1
+) -> Iterator[Evidence]:
+    """What the `claims` of `curvature_rules`, `transfer_rules` and `adversary_rules` say of some measures (None: all) and rivals or
+    methods; sign -1 where a number should lie below zero."""
+    rows = _explained()
+    for one in rows[(rows.claim == claim) & rows.measure.isin(measures or rows.measure) & rows.against.isin(against)].itertuples():
+        low, high = sorted((sign * one.low, sign * one.high))
+        named = f"{one.dataset}: {'−' * (sign < 0)}{one.measure}, {one.against}".replace("rho", "ρ")
+        yield Evidence(named, sign * one.mean, low, high, int(one.n), unit=unit)
+
+
+def chain(*makers: Callable[[], Iterator[Evidence]]) -> Callable[[], Iterator[Evidence]]:
+    """The evidence of several makers, one after the other."""
+    return lambda: (one for make in makers for one in make())
+
+
+def full_size() -> Iterator[Evidence]:
+    """`proposed` minus `normal` at the published level, for each full-size preset and choice of the epoch with several seeds."""
+    for one in published.gains(8 / 255).itertuples():
+        if one.n > 1 and not one.what.startswith("small"):
+            interval = (value / 100 for value in (one.mean, one.low, one.high))
+            yield Evidence(f"cifar10, 8/255: {one.what}, proposed − normal", *interval, one.n)

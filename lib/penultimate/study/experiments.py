@@ -1,0 +1,224 @@
+"""Which part of the method does the work: a small record of every run of the grids, and what tables and pictures make of it."""
+
+import copy
+import dataclasses
+import json
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .. import InputError, data, geometry, losses
+from ..centroids import class_means
+from ..evaluate import seed_interval
+from ..jobs import NARROW, one_thread
+from ..model import penultimate_features
+from ..records import cell, pipes
+from ..runs import Config, Run
+from ..support import files
+from ..support.progress import no_bars
+from ..train import KEPT_IMAGES, Trainer, kept_epochs
+from . import checks, measured
+from .films import complete, terms
+
+# Of these experiments the records also follow each run through its training.
+ALONG = ("ablation",)
+TRACED, TRACED_SEEDS = ("centroids",), 3  # tracing trains a run once more
+SHAPE = ("radius", "margin", "ratio", "gap")  # columns in units of the feature space, or in none
+
+
+def row(arm: str, run: Run) -> dict:
+    """What tables and pictures need of a run: what it changes, accuracies (mean over draws) and geometry of the last epoch, validation."""
+    config, metrics, last = run.config, run.record["metrics"], run.history[-1]
+    plain = Config(dataset=config.dataset, preset=config.preset, method=config.method, seed=config.seed)
+    changes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(plain, f.name)}
+    found = {"arm": arm, "seed": config.seed, "name": config.name, "method": config.method, "changes": changes}
+    found |= {"accuracy": _means(metrics["last"]), "geometry": metrics["last"]["geometry"], "seconds": run.record["seconds"]["training"]}
+    found |= {name: last[name] for name in ("validation", "validation_noisy")}
+    if "best_on_test" in metrics:
+        found["best_on_test"] = {"epoch": metrics["best_on_test"]["epoch"], "accuracy": _means(metrics["best_on_test"])}
+    return found
+
+
+def _means(measured: dict) -> dict[str, float]:
+    """Level -> mean accuracy over the draws."""
+    pairs = zip(measured["gaussian"]["levels"], measured["gaussian"]["accuracy"], strict=True)
+    return {f"{level:g}": round(sum(draws) / len(draws), 6) for level, draws in pairs}
+
+
+def along(run: Run, root=None) -> dict[str, list[float]]:
+    """The terms of the loss, accuracies and geometry on the test images, at the epochs whose features the run kept."""
+    labels = data.load(run.config.dataset, root, run.config.image_size).test.sample(KEPT_IMAGES).labels
+    rows = []
+    for epoch, now in complete(run).items():
+        shape = geometry.describe(now["clean"], labels, now["weight"], now["bias"])
+        rows.append({"epoch": epoch} | terms(now, labels, run.config) | {name: round(value, 4) for name, value in shape.items()})
+    return {name: [one[name] for one in rows] for name in rows[0]}
+
+
+def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, root=None, failed=None) -> Path:
+    """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path.
+
+    failed: (arm, seed) -> why that run has no result, kept in the record.
+    """
+    rows = [row(arm, run) for (arm, _), run in runs.items()]
+    for one, run in zip(rows, tqdm(runs.values(), desc=experiment, unit="run", disable=no_bars()), strict=True):
+        if experiment in ALONG:
+            one["along"] = along(run, root)
+        if experiment in TRACED and run.config.seed < TRACED_SEEDS:
+            one["trace"] = _trace(run, root)
+    first = next(iter(runs.values()))
+    environments = {json.dumps(run.record["environment"], sort_keys=True) for run in runs.values()}
+    path = measured.home("experiments", folder, first.config.dataset, first.config.preset) / f"{experiment}.json"
+    sigma = Config(dataset=first.config.dataset, preset=first.config.preset).sigma
+    content = {"experiment": experiment, "sigma": sigma, "data": first.record["data"]}
+    content |= {"failed": [{"arm": arm, "seed": seed, "reason": reason} for (arm, seed), reason in (failed or {}).items()]}
+    files.write_json(path, content | {"environments": [json.loads(one) for one in sorted(environments)], "rows": rows})
+    return path
+
+
+def read(experiment: str, dataset: str = "digits", preset: str = "digits", folder: Path | None = None) -> dict:
+    """What `collect` wrote (default: the committed records). Raises InputError where there is none, or where an arm has a seed twice."""
+    path = measured.home("experiments", folder, dataset, preset) / f"{experiment}.json"
+    if not path.exists():
+        raise InputError(f"{path} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
+    found = checks.read(path, table, "record of an experiment")
+    named = [(one["arm"], one["seed"]) for one in found["rows"]]
+    if len(set(named)) < len(named):
+        raise InputError(f"{path} holds an arm and seed twice: delete it and make it again")
+    return found
+
+
+def table(found: dict) -> pd.DataFrame:
+    """One row per run: arm, seed, method, the changed fields, clean and noisy accuracy (at the experiment's sigma), every level as
+    `at_<level>`, validation and validation_noisy, radius, margin, ratio, gap; best_clean where the epoch best on test was kept too."""
+    rows = []
+    for one in found["rows"]:
+        levels = {f"at_{level}": value for level, value in one["accuracy"].items()}
+        named = {"clean": levels["at_0"], "noisy": levels[f"at_{found['sigma']:g}"]}
+        run = {key: one[key] for key in ("arm", "seed", "method", "validation", "validation_noisy")}
+        best = {"best_clean": one["best_on_test"]["accuracy"]["0"]} if "best_on_test" in one else {}
+        rows.append(run | one["changes"] | one["geometry"] | levels | named | best)
+    return pd.DataFrame(rows)
+
+
+def difference(rows: pd.DataFrame, arm: str, against: str, column: str = "noisy") -> tuple[float, float, float, int]:
+    """One arm minus another, paired by seed: mean, 95 % t interval, n seeds. Raises InputError where they share no seed.
+
+    >>> rows = pd.DataFrame({"arm": list("aabb"), "seed": [0, 1, 0, 1], "noisy": [0.8, 0.9, 0.7, 0.8]})
+    >>> [round(v, 3) for v in difference(rows, "a", "b")]
+    [0.1, 0.1, 0.1, 2]
+    """
+    left, right = (rows[rows.arm == name].set_index("seed")[column] for name in (arm, against))
+    apart = (left - right).dropna()
+    if not len(apart):
+        raise InputError(f"{arm!r} and {against!r} share no seed: known arms are {', '.join(dict.fromkeys(rows.arm))}")
+    return *seed_interval(apart), len(apart)
+
+
+def chosen(rows: pd.DataFrame) -> dict[str, str]:
+    """Method -> its arm that is best on the validation split, by noisy, then by clean accuracy (means over seeds).
+
+    >>> accuracies = {"validation_noisy": [0.8, 0.8, 0.7, 0.9], "validation": [0.9, 0.9, 1.0, 1.0]}
+    >>> chosen(pd.DataFrame({"method": "m", "arm": list("aabb")} | accuracies))
+    {'m': 'b'}
+    """
+    means = rows.groupby(["method", "arm"], sort=False)[["validation_noisy", "validation"]].mean().round(9).reset_index("arm")
+    return {method: max(own.to_numpy(), key=lambda one: (one[1], one[2]))[0] for method, own in means.groupby("method", sort=False)}
+
+
+def effects(rows: pd.DataFrame, pairs: dict[str, str], columns=("clean", "noisy")) -> pd.DataFrame:
+    """Differences of accuracy, in points, of each arm to its partner: panel (the column), row (the arm), mean, low, high, n."""
+    found = [(column, arm, *difference(rows, arm, against, column)) for column in columns for arm, against in pairs.items()]
+    table = pd.DataFrame(found, columns=["panel", "row", "mean", "low", "high", "n"])
+    return table.assign(**{name: 100 * table[name] for name in ("mean", "low", "high")})
+
+
+def summary(rows: pd.DataFrame, columns) -> pd.DataFrame:
+    """For people: one row an arm, means over seeds with 95 % t intervals; accuracies in per cent, geometry in its own units."""
+
+    def shown(column: str, values) -> str:
+        mean, low, high = seed_interval(values)
+        return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if column in SHAPE else cell(mean, low, high)
+
+    own = {arm: {column: shown(column, part[column]) for column in columns} for arm, part in rows.groupby("arm", sort=False)}
+    return pd.DataFrame(own).T.rename_axis("arm")
+
+
+def followed(found: dict, key: str, column: str, arms) -> pd.DataFrame:
+    """What an experiment's runs did during training, as a long table: arm, seed, epoch, value. key: along or trace."""
+    rows = [
+        (one["arm"], one["seed"], epoch, value)
+        for arm in arms
+        for one in found["rows"]
+        if one["arm"] == arm and key in one
+        for epoch, value in zip(one[key]["epoch"], one[key][column], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "value"])
+
+
+def caption(found: dict) -> str:
+    """What stands beside every number: data, n, hardware."""
+    seeds = {one["seed"] for one in found["rows"]}
+    images, machines = found["data"]["images"], {f"{e['device']}, torch {e['torch']}" for e in found["environments"]}
+    lost = Counter(one["arm"] for one in found["failed"])
+    without = (
+        "; without a result, as the loss was not finite: " + ", ".join(f"{arm} ({n} seeds)" for arm, n in lost.items()) if lost else ""
+    )
+    return (
+        f"{images['train']:,} training, {images['validation']:,} validation, {images['test']:,} test images; noise {found['sigma']:g} "
+        f"({255 * found['sigma']:g}/255); last epoch; n = {len(seeds)} seeds, 95 % t intervals over seeds; {'; '.join(sorted(machines))}"
+        f"{without}"
+    )
+
+
+def markdown() -> str:
+    """README's account of the ablation on digits."""
+    found = read("ablation")
+    shown = summary(table(found), ["clean", "noisy", "radius", "margin", "ratio"]).rename(columns={"noisy": f"noise {found['sigma']:g}"})
+    return f"{pipes(shown)}\n\n*digits, {caption(found)}.*"
+
+
+def _trace(run: Run, root) -> dict[str, list[float]]:
+    """`trace_centroids`, kept beside the run."""
+    path = run.folder / "centroids.json"
+    if not path.exists():
+        files.write_json(path, trace_centroids(run.config, root))
+    return files.read_json(path)
+
+
+def trace_centroids(config: Config, root=None) -> dict[str, list[float]]:
+    """Train once more, and at some epochs measure what the tracking of the centroids does, over the batches of one epoch.
+
+    drift: mean over batches and classes of ||m_c - mean of q over the training images of c||, m_c as L_compact would see it; in units of
+    the class radius. gradient: mean ||dL_margin / dq|| over ||dCE / dq||. Features in evaluation mode.
+    """
+    splits = data.load(config.dataset, root, config.image_size)
+    trainer, rows = Trainer(config, splits, "cpu"), []
+    with one_thread() if config.width <= NARROW else nullcontext():
+        for epoch in range(config.epochs):
+            trainer.epoch(epoch)
+            if epoch + 1 in kept_epochs(config.epochs):
+                rows.append({"epoch": epoch + 1} | _centroids_now(trainer))
+    return {name: [one[name] for one in rows] for name in rows[0]}
+
+
+def _centroids_now(trainer: Trainer) -> dict[str, float]:
+    labels, head = trainer.train.labels, trainer.model.head
+    q = penultimate_features(trainer.model, data.to_unit(trainer.train.images))
+    means, counts = class_means(q, labels, len(head.bias))
+    radius = torch.linalg.vector_norm(q - means[labels], dim=1).mean()
+    drifts, shares = [], []
+    for rows in torch.randperm(len(q), generator=torch.Generator().manual_seed(0)).split(trainer.config.batch)[: trainer.batches]:
+        batch = q[rows].clone().requires_grad_()
+        tracker = copy.deepcopy(trainer.loss.tracker)  # the look must not move what the training goes on with
+        anchor, mean, present = tracker(batch, labels[rows])
+        apart = losses.margin(mean, present, head.weight, head.bias, trainer.config.delta_d)
+        ce = torch.nn.functional.cross_entropy(head(batch), labels[rows])
+        slopes = [torch.autograd.grad(term, batch, retain_graph=True)[0].norm() for term in (apart, ce)]
+        shares.append(slopes[0] / slopes[1])
+        drifts.append(torch.linalg.vector_norm(anchor.detach() - means, dim=1)[present > 0].mean() / radius)
+    return {"drift": round(float(torch.stack(drifts).mean()), 5), "gradient": round(float(torch.stack(shares).mean()), 6)}

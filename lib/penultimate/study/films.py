@@ -1,0 +1,100 @@
+"""Training as pictures: the centroid plane and the terms of the loss at the epochs whose features a run kept, as JSON."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import InputError, data, losses
+from ..centroids import class_means
+from ..planes import Scene, scene
+from ..runs import Run
+from ..support import files
+from ..train import KEPT_IMAGES, kept_epochs
+from . import checks
+
+# On digits the three classes that `normal` confuses most at the training noise (seeds 1 to 4); on CIFAR-10 cat, dog, deer.
+CLASSES = {"digits": (1, 8, 9), "cifar10": (3, 5, 4)}
+PER_CLASS = 30  # drawn of each class: a browser redraws mark by mark
+DIGITS = {"weight": 6, "bias": 6, "stretch": 6}  # kept after the point; 3 of the features
+
+
+def three(dataset: str, labels: torch.Tensor) -> tuple[int, ...]:
+    """The classes whose plane is drawn: CLASSES of the data set, or the first three that occur; fewer where there are no three."""
+    return CLASSES.get(dataset) or tuple(labels.unique()[:3].tolist())
+
+
+def film(run: Run, classes=None, root=None) -> dict:
+    """At each kept epoch the scene of three classes (default: CLASSES of the data set, or the first three) and the terms of the loss.
+
+    The features are those of at most KEPT_IMAGES test images. terms: L_compact, L_noisy and L_margin, unweighted, for every method, whether
+    its own loss has them or not, and the accuracies on the same images, clean and with the training noise.
+    """
+    config = run.config
+    split = data.load(config.dataset, root, config.image_size).test.sample(KEPT_IMAGES)
+    labels, classes = split.labels, classes or three(config.dataset, split.labels)
+    if not set(classes) <= set(labels.tolist()):
+        raise InputError(f"classes {tuple(classes)}: expected classes of the test images, 0 to {int(labels.max())}")
+    features = complete(run)
+    drawn = torch.cat([torch.nonzero(labels == c).flatten()[:PER_CLASS] for c in classes])
+    scenes, rows = [], []
+    for now in features.values():
+        q, noisy, w, b = (now[name].float() for name in ("clean", "noisy", "weight", "bias"))
+        means, counts = class_means(q, labels, len(w))
+        scenes.append(scene(q[drawn], labels[drawn], w, b, classes, noisy[drawn], means[list(classes)]))
+        rows.append(terms(now, labels, config))
+    return {
+        "name": run.config.name,
+        "config": dataclasses.asdict(config),
+        "classes": list(classes),
+        "images": len(labels),
+        "epochs": list(features),
+        "terms": {name: [row[name] for row in rows] for name in rows[0]},
+        "frames": [{name: np.round(part, DIGITS.get(name, 3)).tolist() for name, part in seen._asdict().items()} for seen in scenes],
+    }
+
+
+def terms(now: dict[str, torch.Tensor], labels: torch.Tensor, config) -> dict[str, float]:
+    """L_compact, L_noisy, L_margin (unweighted) and the accuracies of features that a run kept at one epoch (`Run.kept`)."""
+    q, noisy, w, b = (now[name].float() for name in ("clean", "noisy", "weight", "bias"))
+    means, counts = class_means(q, labels, len(w))
+    found = {
+        "compact": losses.compactness(q, labels, means, counts, config.delta_v),
+        "noisy": losses.alignment(noisy, labels, means, counts, config.delta_v),
+        "margin": losses.margin(means, counts, w, b, config.delta_d),
+        "accuracy": ((q @ w.T + b).argmax(1) == labels).float().mean(),
+        "accuracy_noisy": ((noisy @ w.T + b).argmax(1) == labels).float().mean(),
+    }
+    return {name: round(float(value), 5) for name, value in found.items()}
+
+
+def _complete(run: Run) -> bool:
+    return list(run.kept) == kept_epochs(run.config.epochs)
+
+
+def complete(run: Run) -> dict[int, dict[str, torch.Tensor]]:
+    """`Run.kept`, or InputError where it lacks an epoch."""
+    if not _complete(run):
+        raise InputError(f"{run.folder} lacks features of its training (an older version made it): delete it, and it is trained again")
+    return run.kept
+
+
+def scenes(film: dict) -> list[Scene]:
+    """The scenes of a film, one for each kept epoch."""
+    return [Scene(**{name: np.asarray(part) for name, part in frame.items()}) for frame in film["frames"]]
+
+
+def collect(runs: list[Run], folder: Path, root=None) -> None:
+    """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json."""
+    for run in runs:
+        if run.config.seed == 0 and run.config.method in ("normal", "proposed") and _complete(run) and len(run.kept[0]["bias"]) > 2:
+            group = f"{data.short(run.config.dataset)}-{run.config.preset}"
+            files.write_json(folder / "films" / group / f"{run.config.name}.json", film(run, root=root))
+
+
+def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:
+    """The films of a data set under a folder of records: method -> film."""
+    paths = sorted((folder / "films" / f"{data.short(dataset)}-{preset}").glob("*.json"))
+    found = [checks.read(path, checks.film, "film") for path in paths]
+    return {one["config"]["method"]: one for one in found}

@@ -1,0 +1,104 @@
+"""What widgets look up instead of computing: features, predictions and confidences at every level, kept beside the run."""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .. import data, geometry
+from ..centroids import class_means
+from ..jobs import one_thread
+from ..model import penultimate_features
+from ..noise import apply
+from ..runs import Run
+from ..support import files
+from ..support.progress import no_bars
+from ..train import KEPT_IMAGES
+
+# Slider positions; the Gaussian ones of other data sets are in grey levels.
+LEVELS = {
+    "gaussian": {"digits": tuple(round(0.05 * k, 2) for k in range(11)), "default": tuple(4 * k / 255 for k in range(9))},
+    "uniform": {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(8 * k / 255 for k in range(5))},
+    "laplace": {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(8 * k / 255 for k in range(5))},
+    "salt_pepper": {"default": (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)},
+    "occlusion": {"default": (0.0, 0.125, 0.25, 0.375, 0.5)},
+    "low_resolution": {"default": (1.0, 1.5, 2.0, 3.0, 4.0)},
+}
+
+
+class Lookup(NamedTuple):
+    """Of one network, by level (L) and image (N): features (L,N,d) float16, predicted class and its probability (L,N)."""
+
+    features: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+def levels(perturbation: str, dataset: str) -> tuple[float, ...]:
+    """The slider positions of a perturbation.
+
+    >>> levels("gaussian", "digits")[:3], levels("occlusion", "cifar10")[1]
+    ((0.0, 0.05, 0.1), 0.125)
+    """
+    settled = data.settings(dataset).get("levels")
+    if settled and perturbation in ("gaussian", "uniform", "laplace"):  # twice as fine as a run is measured
+        return tuple(settled[-1] * k / 8 for k in range(9))
+    return LEVELS[perturbation].get(dataset, LEVELS[perturbation]["default"])
+
+
+def perturbed(images: Tensor, perturbation: str, at: tuple[float, ...]) -> Tensor:
+    """uint8 images (N,C,H,W) -> (L,N,C,H,W) in [0,1]: at each level with the same random numbers, so that a slider moves smoothly.
+
+    Drawn on the CPU whatever the network runs on: what is shown is what the network saw.
+    """
+    draw, clean = lambda: torch.Generator().manual_seed(0), data.to_unit(images.cpu())
+    return torch.stack([apply(perturbation, clean, level, draw()) if level else clean for level in at])
+
+
+@torch.inference_mode()
+def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: str = "cpu") -> Lookup:
+    """The lookup of a run for these test images, from beside the run where it is kept, else made and kept there."""
+    at = levels(perturbation, run.config.dataset)
+    path, named = run.folder / "lookup" / f"{perturbation}.safetensors", {"levels": json.dumps(at), "images": files.digest(images)}
+    shape = len(at), len(images)
+    if kept := files.kept(path, named, {"features": (*shape, run.config.dim), "predicted": shape, "confidence": shape}):
+        return Lookup(**{name: tensor.numpy() for name, tensor in kept.items()})
+    from tqdm.auto import tqdm
+
+    model = run.model.to(device)
+    found = {"features": [], "predicted": [], "confidence": []}
+    views = perturbed(images, perturbation, at)
+    with one_thread():
+        for view in tqdm(views, desc=f"{run.config.method}: {perturbation}", unit="level", leave=False, disable=no_bars()):
+            q = penultimate_features(model, view.to(device))
+            confidence, predicted = model.head(q).softmax(1).max(1)
+            for name, part in (("features", q.half()), ("predicted", predicted.int()), ("confidence", confidence)):
+                found[name].append(part.cpu())
+    run.model.to("cpu")
+    tensors = {name: torch.stack(parts) for name, parts in found.items()}
+    files.keep(path, tensors, named)
+    return Lookup(**{name: tensor.numpy() for name, tensor in tensors.items()})
+
+
+def numbers(run: Run, seen: Lookup, labels: np.ndarray) -> pd.DataFrame:
+    """Per level, in all d dimensions: radius and margin (see `geometry.describe`), mean distance to the own class's clean centroid,
+    silhouette (mean over images of (b - a) / max(a, b): a the mean distance within the class, b to the nearest other one)."""
+    from sklearn.metrics import silhouette_score
+
+    head, truth, rows = run.model.head, torch.as_tensor(labels), []
+    clean = torch.from_numpy(seen.features[0]).double()
+    centroids, _ = class_means(clean, truth, len(head.bias))
+    for q in torch.from_numpy(seen.features).double():
+        shape = geometry.describe(q, truth, head.weight, head.bias)
+        away = torch.linalg.vector_norm(q - centroids[truth], dim=1).mean()
+        rows.append((shape["radius"], shape["margin"], float(away), float(silhouette_score(q.numpy(), labels))))
+    columns = ["radius", "margin", "to clean centroid", "silhouette"]
+    return pd.DataFrame(rows, columns=columns, index=pd.Index(levels("gaussian", run.config.dataset), name="level"))
+
+
+def looked_at(dataset: str, root=None) -> data.Split:
+    """Test images, the same ones and at most as many as features are kept of while training."""
+    return data.load(dataset, root).test.sample(KEPT_IMAGES)

@@ -1,0 +1,67 @@
+"""What commands measure of stored runs (curvature, transfer, adversary): one JSON a run, <folder>/<dataset>-<preset>/<name>.json."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from .. import InputError
+from ..data import short
+from ..methods import METHODS
+from ..records import COMMITTED
+from ..runs import Config, Run
+from . import checks
+
+PLACES = {"digits": "digits", "cifar10": "small"}  # data set -> the preset with which it is studied
+SEVERITIES = "severities.json"  # what transfer records rest on stands beside them
+CHECKS = {"curvature": checks.curvature_record, "transfer": checks.transfer_record, "adversary": checks.adversary_record}
+
+
+def home(kind: str, folder: str | Path | None, dataset: str, preset: str) -> Path:
+    """Where the records of a data set stand; folder: left out, the committed ones, which `records.read` leaves alone as they lie deeper.
+
+    >>> home("curvature", "found", "/some/where/my pictures", "small").as_posix()
+    'found/my_pictures-small'
+    """
+    return Path(folder or COMMITTED / kind) / f"{short(dataset)}-{preset}"
+
+
+def path_of(config: Config, folder: Path) -> Path:
+    """Where under a folder the record of a configuration belongs."""
+    return folder / checks.place({"name": config.name, "config": {"method": config.method}})
+
+
+def read(kind: str, folder: str | Path | None, dataset: str, preset: str, apart=("noise", "method", "seed")) -> list[dict]:
+    """Every record of a kind (a key of CHECKS) of a data set, ordered by the noise trained with, method and seed.
+
+    Raises InputError where there are none, and where two agree in the fields of Config `apart`: which of them counts?
+    """
+    paths = sorted(home(kind, folder, dataset, preset).glob("*.json"))
+    found = [checks.read(path, CHECKS[kind], f"{kind} record") for path in paths if path.name != SEVERITIES]
+    if not found:
+        raise InputError(f"no {kind} records of {dataset} with preset {preset}: make them with python -m penultimate {kind}")
+    told = lambda r: ", ".join(f"{name} {r['config'][name]}" for name in apart)  # noqa: E731
+    for which, same in groupby(sorted(found, key=told), told):
+        if len(names := [r["name"] for r in same]) > 1:
+            raise InputError(f"{len(names)} {kind} records of {which} ({', '.join(names)}): keep one in the folder")
+    return sorted(found, key=lambda r: (r["config"]["noise"], list(METHODS).index(r["config"]["method"]), r["config"]["seed"]))
+
+
+def present(kind: str, folder: str | Path | None = None) -> list[tuple[str, str]]:
+    """The studied data sets, with their presets, of which a folder has records."""
+    return [pair for pair in PLACES.items() if any(home(kind, folder, *pair).glob("*-s*.json"))]
+
+
+def missing(configs: list[Config], folder: Path, whole: Callable[[Path], bool] = Path.exists, **training) -> Iterator[tuple[Run, Path]]:
+    """The run of every configuration without a whole record, trained where it must be (options of `train_all`), and where its record goes.
+
+    Says how many records exist, and after each run how long the caller took to measure it.
+    """
+    from ..jobs import train_all
+
+    left = [config for config in configs if not whole(path_of(config, folder))]
+    print(f"{len(configs) - len(left)} of {len(configs)} records exist")
+    for done, run in enumerate(train_all(left, **training), 1):
+        started, path = time.perf_counter(), path_of(run.config, folder)
+        yield run, path
+        print(f"[{done}/{len(left)}] {path.stem}: measured in {time.perf_counter() - started:.0f} s")

@@ -1,0 +1,186 @@
+"""The paper's printed accuracies beside ours, from records: each preset and each choice of the epoch in a column of its own."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import InputError, records
+from ..methods import METHODS
+from ..metrics import FULL_SIZE, TRIAL_SEED
+from ..records import cell, level_name, verdict
+from ..runs import Config
+from . import replication
+
+# Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
+PUBLISHED = {("cifar10", 8 / 255): {"normal": 0.9006, "proposed": 0.9115}}
+COLUMNS = [("paper", "last"), ("paper", "best_on_test"), ("tuned", "last"), ("small", "last")]
+TITLES = {"last": "last epoch", "best_on_test": "best on test"}
+NOT_RUN, ONE_SEED = "not run", "one seed"
+
+
+def found(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
+    """The records of a preset's six methods as they are, `tuned` at each one's own learning rate."""
+    own = once([r for r in records.read(folder, dataset) if r["config"]["preset"] == preset])
+    return [r for r in own if replication.arm(r["config"]) == r["config"]["method"]]
+
+
+def once(found: list[dict]) -> list[dict]:
+    """The records, or InputError where an arm has two learning rates: its mean would mix them, and a seed might count twice."""
+    seen = {}
+    for record in found:
+        named = replication.arm(record["config"])
+        first = seen.setdefault(named, record)
+        rates = [one["config"]["lr"] for one in (first, record)]
+        if rates[0] != rates[1]:
+            names = f"{first['name']} and {record['name']}"
+            raise InputError(f"{names} are the same arm ({named}) at the learning rates {rates[0]:g} and {rates[1]:g}: take one rate's out")
+    return found
+
+
+def at(own: list[dict], level: float, checkpoint: str = "last", exact: bool = False) -> pd.DataFrame:
+    """The rows of `records.table` at a noise level. exact: accuracy on the byte-exact test images alone."""
+    rows = records.table(own)
+    rows = rows[(rows.checkpoint == checkpoint) & np.isclose(rows.level, level, atol=1e-5)]
+    if not exact or not len(rows):
+        return rows
+    named = {(r["config"]["method"], r["config"]["seed"]): r["metrics"][checkpoint]["gaussian"] for r in own}
+    return rows.assign(accuracy=[_exact(named[row.method, row.seed], level) for row in rows.itertuples()])
+
+
+def _exact(measured: dict, level: float) -> float:
+    """The mean over draws; where all test images are byte-exact, of all."""
+    (index,) = np.flatnonzero(np.isclose(measured["levels"], level, atol=1e-5))
+    return float(np.mean(measured.get("accuracy_exact", measured["accuracy"])[index]))
+
+
+def printed(level: float, dataset: str = "cifar10") -> dict[str, float]:
+    """Method -> accuracy as printed, at a noise level; empty where none is known.
+
+    >>> printed(8 / 255), printed(16 / 255)
+    ({'normal': 0.9006, 'proposed': 0.9115}, {})
+    """
+    return next((row for (name, known), row in PUBLISHED.items() if name == dataset and np.isclose(known, level, atol=1e-5)), {})
+
+
+def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """A row for each method: what is printed, and in per cent with 95 % interval and n what each preset and choice of the epoch gave."""
+    shown = {"published": {method: f"{100 * value:.2f}" for method, value in printed(level, dataset).items()}}
+    for preset, checkpoint in COLUMNS:
+        rows = at(found(preset, dataset, folder), level, checkpoint)
+        cells = {row.method: f"{cell(row.mean, row.low, row.high)}, n={row.n}" for row in records.summary(rows).itertuples()}
+        shown[f"{preset}, {TITLES[checkpoint]}"] = {method: cells.get(method, NOT_RUN) for method in METHODS}
+    return pd.DataFrame(shown, index=list(METHODS)).fillna("").rename_axis("method")
+
+
+def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """`proposed` minus a rival, in points, paired, one row for each preset and choice of the epoch that has a seed of both: what, mean,
+    low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero; none of one seed alone), printed (the
+    paper's gain; nan where it is not known or the preset is of another scale), lies (`where_it_lies`).
+    """
+    paper, rows = printed(level, dataset), []
+    for preset, checkpoint in COLUMNS:
+        own = [r for r in found(preset, dataset, folder) if r["config"]["method"] in ("proposed", rival) and checkpoint in r["metrics"]]
+        here, exact = (at(own, level, checkpoint, only) for only in (False, True))
+        paired = exact.pivot(index="seed", columns="method", values="accuracy").reindex(columns=["proposed", rival]).dropna()
+        if len(paired):
+            apart = records.differences(here, rival).iloc[0]
+            numbers = [100 * float(value) for value in (apart["mean"], apart.low, apart.high)]
+            moved = 100 * float((paired.proposed - paired[rival]).mean())
+            known = preset in FULL_SIZE and {"proposed", rival} <= paper.keys()
+            gain = round(100 * (paper["proposed"] - paper[rival]), 2) if known else np.nan
+            said = _judged(apart.low, apart.high, apart.n), gain, where_it_lies(gain, *numbers[1:], apart.n)
+            rows.append((f"{preset}, {TITLES[checkpoint]}", *numbers, int(apart.n), moved, *said))
+    table = pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n", "exact", "verdict", "printed", "lies"])
+    return table.astype(dict.fromkeys(("mean", "low", "high", "exact", "printed"), float) | {"n": int})  # a table of no rows too
+
+
+def _judged(low: float, high: float, n: int) -> str:
+    return verdict(low, high) if n > 1 else ONE_SEED
+
+
+def where_it_lies(gain: float, low: float, high: float, n: int) -> str:
+    """A printed gain against our 95 % interval: the rule, fixed before any run of full size. It is of one run, without an interval of its
+    own: *inside* says that ours does not contradict it, not that it was confirmed. Our single seed judges nothing.
+
+    >>> [where_it_lies(1.09, low, high, 5) for low, high in ((0.2, 1.5), (-0.3, 1.0), (1.2, 2.0))]
+    ['inside', 'above', 'below']
+    >>> where_it_lies(1.09, 0.2, 1.5, 1), where_it_lies(float("nan"), 0.2, 1.5, 5)
+    ('one seed', '')
+    """
+    if np.isnan(gain) or n < 2:
+        return "" if np.isnan(gain) else ONE_SEED
+    return "above" if gain > high else "below" if gain < low else "inside"
+
+
+def by_level(rival: str | None = None, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """At every noise level, a row for what is printed and for each preset, choice of the epoch and method that has runs: accuracy in per
+    cent with 95 % interval and n. rival: the difference to that method instead, in points, paired by seed, with the verdict of `gains`.
+    """
+    shown = {}
+    for (_, level), known in PUBLISHED.items() if not rival and dataset == "cifar10" else ():
+        shown |= {("printed, best on test", method): {round(level, 6): f"{100 * value:.2f}"} for method, value in known.items()}
+    for preset, checkpoint in COLUMNS:
+        rows = records.table(found(preset, dataset, folder))
+        rows = rows[rows.checkpoint == checkpoint]
+        for row in (records.differences(_paired(rows, rival), rival) if rival else records.summary(rows)).itertuples():
+            told = f"{cell(row.mean, row.low, row.high, signed=bool(rival))}, n={row.n}"
+            told += f": {_judged(row.low, row.high, row.n)}" * bool(rival)
+            shown.setdefault((f"{preset}, {TITLES[checkpoint]}", row.method), {})[row.level] = told
+    table = pd.DataFrame(shown).T.fillna("").sort_index(axis=1).rename_axis(["what", "method"] if shown else None)
+    return table.rename(columns=level_name)
+
+
+def _paired(rows: pd.DataFrame, rival: str) -> pd.DataFrame:
+    """The rows of levels and seeds that the rival has too."""
+    level_and_seed = pd.MultiIndex.from_frame(rows[["level", "seed"]])
+    return rows[level_and_seed.isin(level_and_seed[rows.method == rival])]
+
+
+def differing(one: str = "paper", other: str = "tuned", dataset: str = "cifar10") -> pd.DataFrame:
+    """The fields of Config in which two presets differ, for `proposed`: field, what it means, and each preset's value."""
+    configs = [Config(dataset=dataset, preset=preset, method="proposed") for preset in (one, other)]
+    rows = []
+    for field in dataclasses.fields(Config):
+        values = [getattr(config, field.name) for config in configs]
+        if field.name != "preset" and values[0] != values[1]:
+            rows.append((field.name, field.metadata["help"], *map(str, values)))
+    return pd.DataFrame(rows, columns=["field", "meaning", one, other]).set_index("field")
+
+
+def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Trials of a few steps of the preset `paper`, kept apart from results: method, width, steps, loss (mean over them), seconds a step,
+    device. The smoke runs of `replicate` are no such trials."""
+    kept, rows = kept_below(folder, "rehearsal", dataset), []
+    for record in (r for r in kept if r["config"]["preset"] == "paper" and r["config"]["seed"] < TRIAL_SEED):
+        config, last = record["config"], record["history"][-1]
+        steps = record["data"]["images"]["train"] // config["batch"]
+        rows.append((config["method"], config["width"], steps, last["total"], last["seconds"] / steps, record["environment"]["device"]))
+    return pd.DataFrame(rows, columns=["method", "width", "steps", "loss", "seconds a step", "device"]).set_index("method")
+
+
+def kept_below(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
+    """The records in a folder below that of results; none where there is no such folder."""
+    path = (Path(folder) if folder else records.COMMITTED) / sub
+    return records.read(path, dataset) if path.is_dir() else []
+
+
+def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """How many runs of each step of `replication.steps` have a record, and how many broke off: step, runs, finished, broke off."""
+    kept = {sub: kept_below(folder, sub, dataset) for sub in ("", "rehearsal", "search")}
+    base = Path(folder) if folder else records.COMMITTED
+    broken = replication.broken_off(base, dataset)
+    done, lost = {sub: {record["name"] for record in own} for sub, own in kept.items()}, {record["name"] for record in broken}
+    rows = []
+    for step in replication.steps(replication.rates(base, dataset), dataset):
+        names = {config.name for config in step.configs}
+        rows.append((step.name, len(names), len(names & done[step.folder]), len(names & lost)))
+    return pd.DataFrame(rows, columns=["step", "runs", "finished", "broke off"])
+
+
+def markdown() -> str:
+    """README's table of the published level: what is printed, what was run."""
+    run = {preset: own for preset in dict.fromkeys(preset for preset, _ in COLUMNS) if (own := found(preset))}
+    said = " ".join(f"{preset}: {records.caption(own)}" for preset, own in run.items())
+    return f"{records.pipes(beside(8 / 255))}\n\n*Printed: one run each, at the epoch that was best on the test set. {said}*"

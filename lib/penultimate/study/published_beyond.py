@@ -1,0 +1,83 @@
+"""What the runs of full size say beyond Gaussian noise, from records: other perturbations, flatness, resistance."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import records
+from ..evaluate import seed_interval, unpack
+from ..methods import METHODS
+from ..metrics import FULL_SIZE, KINDS
+from ..records import cell
+from . import checks
+from .adversary_rules import budget_name
+from .published import COLUMNS, NOT_RUN, TITLES, found
+
+
+def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Accuracy under `metrics.KINDS` in per cent, with the 95 % interval over seeds and n: a row for each full-size preset, choice of the
+    epoch and perturbation that was measured, a column for each method."""
+    shown, severities = {}, [(kind, level) for kind, levels in KINDS.items() for level in levels]
+    for preset, checkpoint in (column for column in COLUMNS if column[0] in FULL_SIZE):
+        own = found(preset, dataset, folder)
+        for kind, level in severities:
+            reached = {method: [] for method in METHODS}
+            for record in own:
+                reached[record["config"]["method"]] += _under(record["metrics"].get(checkpoint, {}).get(kind), level)
+            if not any(reached.values()):
+                continue
+            named = kind.replace("_", " "), " + ".join(map(_severity, kind.split("+"), np.atleast_1d(level)))
+            shown[(f"{preset}, {TITLES[checkpoint]}", *named)] = {
+                method: f"{cell(*seed_interval(values))}, n={len(values)}" if values else NOT_RUN for method, values in reached.items()
+            }
+    return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"] if shown else None)
+
+
+def _under(measured: dict | None, level) -> list[float]:
+    """The mean over draws at a level, as a list of one; of none where that was not measured."""
+    levels = measured["levels"] if measured else []
+    return [float(np.mean(measured["accuracy"][i])) for i, at in enumerate(levels) if np.allclose(at, level, atol=1e-5)]
+
+
+def _severity(kind: str, level: float) -> str:
+    """A level for people: a patch's side as a share of the image, a resolution as one of so many, noise in grey levels."""
+    return {"occlusion": f"{level:g}", "low_resolution": f"1/{level:g}"}.get(kind) or f"{255 * level:.4g}/255"
+
+
+def further(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Flatness and resistance of the full-size runs at their last epoch: a row for each preset and method of which any was measured, mean
+    over seeds with 95 % interval and n. eq. 21 and ‖H‖²: log10 of the median over images. Where runs were attacked, APGD: accuracy in per
+    cent within the middle budget; radius: the mean one certified to the smoothed classifier, 0 where it is wrong (L2, pixel units)."""
+    seen = {}
+    for record in (record for preset in FULL_SIZE for record in found(preset, dataset, folder)):
+        own = seen.setdefault((record["config"]["preset"], record["config"]["method"]), {})
+        for what, value in (_flatness(record) | _resistance(record, folder)).items():
+            own.setdefault(what, []).append(value)
+    shown = {key: {what: _told(values) for what, values in own.items()} for key, own in seen.items() if own}
+    return pd.DataFrame(shown).T.fillna(NOT_RUN).rename_axis(["preset", "method"] if shown else None)
+
+
+def _flatness(record: dict) -> dict[str, float]:
+    """Nothing for a run that an older version measured."""
+    measured = record["metrics"]["last"].get("curvature", {})
+    names = {"eq. 21": "kappa", "‖H‖²": "frobenius"}
+    return {f"{what} (log10)": float(np.log10(np.median(measured[name]))) for what, name in names.items() if measured}
+
+
+def _resistance(record: dict, folder: str | Path | None) -> dict[str, float]:
+    path = (Path(folder) if folder else records.COMMITTED) / "adversary" / checks.place(record)
+    if not path.exists():
+        return {}
+    attacked = checks.read(path, checks.adversary_record, "adversary record")
+    middle, budgets = attacked["settings"]["middle"], attacked["settings"]["budgets"]
+    shares = {
+        f"APGD {budget_name(norm, middle[norm])}": unpack(attacked["apgd"][norm])[budgets[norm].index(middle[norm])] for norm in middle
+    }
+    radii = {f"radius at {sigma}": unpack(one["right"]) * np.array(one["radius"]) for sigma, one in attacked["certified"].items()}
+    return {what: 100 * float(share.mean()) for what, share in shares.items()} | {what: float(r.mean()) for what, r in radii.items()}
+
+
+def _told(values: list[float]) -> str:
+    mean, low, high = seed_interval(values)
+    return f"{mean:.3g}{f' [{low:.3g}, {high:.3g}]' * (len(values) > 1)}, n={len(values)}"

@@ -1,0 +1,20 @@
+"""What the soak tests (`make soak`) found, as README shows it."""
+
+import pandas as pd
+
+from ..records import COMMITTED, pipes
+from ..support import files
+
+RECORD = COMMITTED / "reliability.json"  # beside the folders of records, where `records.read` does not look
+
+
+def markdown(found: dict | None = None) -> str:
+    """The table of the last soak (default: the committed one): what was tried, how often, what was seen, what was lost."""
+    if not (found or RECORD.exists()):
+        return "No soak is recorded yet: `make soak` makes the table."
+    found = found or files.read_json(RECORD)
+    table = pd.DataFrame(found["rows"]).astype(str).set_index("what").rename_axis("tried")
+    table["times"] = [f"{int(times):,}" for times in table["times"]]
+    around = found["environment"]
+    where = f"{around['device']}, {around['cores']} cores, load {around['load']}, Python {around['python']}, torch {around['torch']}"
+    return f"{pipes(table)}\n\n*{found['seconds'] / 60:.0f} minutes; {where}.*"
