@@ -6,6 +6,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import penultimate
@@ -39,6 +40,21 @@ def test_conda_users_get_the_same_set():
 def test_no_ignore_rule_swallows_the_library():
     for path in ("lib/penultimate/data.py", "lib/penultimate/new.py", "data/records/digits-digits/x.json", "tests/new.py"):
         assert subprocess.run(["git", "check-ignore", "-q", path], cwd=HOME).returncode == 1
+
+
+def slug(heading):
+    """The anchor that a heading gets: lower case, no punctuation, hyphens for blanks."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", ["README.md", "RESULTS.md", "CLUSTER.md", "data/README.md"])
+def test_links_within_the_project_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", (HOME / page).read_text()):
+        name, _, anchor = target.partition("#")
+        path = (HOME / page).parent / name if name else HOME / page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in {slug(heading) for heading in re.findall(r"^#+ (.+)$", path.read_text(), re.M)}, target
 
 
 def test_readmes_training_loop_runs():

@@ -1,4 +1,4 @@
-"""What the committed records say, and that README says the same."""
+"""What the committed records say, and that README and RESULTS say the same."""
 
 import json
 import re
@@ -65,10 +65,12 @@ def test_records_that_are_not_there_are_said_to_be_missing(tmp_path):
         records.headline(tmp_path)
 
 
-def test_readme_shows_the_committed_numbers():
-    text = report.README.read_text(encoding="utf-8")
-    assert report.renew(text) == text
-    assert text.count("generated -->\n\n") == 0 and all(f"<!-- {marker}: generated -->" in text for marker in report.SHOWN)
+def test_the_pages_show_the_committed_numbers():
+    pages = [page.read_text(encoding="utf-8") for page in (report.README, report.RESULTS)]
+    assert [report.renew(text) for text in pages] == pages
+    markers = re.findall(r"<!-- (\w+): generated -->", "".join(pages))
+    assert sorted(markers) == sorted(report.MAKERS) and "".join(pages).count("generated -->\n\n") == 0
+    assert all(f"<!-- {marker}: generated -->" in pages[0] for marker in (*report.SHOWN, "published"))
 
 
 def test_readme_pictures_exist():

@@ -1,4 +1,4 @@
-"""The long tests of `make soak`, and what tests/ runs short versions of: each returns a row of README's table."""
+"""The long tests of `make soak`, and what tests/ runs short versions of: each returns a row of the table in RESULTS."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""make soak: the long tests, one after the other; prints the table that README shows and writes data/records/reliability.json."""
+"""make soak: the long tests, one after the other; prints the table that RESULTS shows and writes data/records/reliability.json."""
 
 import os
 import sys

@@ -63,7 +63,7 @@ def _calls(timer: timeit.Timer) -> int:
 
 
 def committed() -> str:
-    """README's table of the committed measurements."""
+    """The table, in RESULTS, of the committed measurements."""
     paths = {name: HOME / "data" / "records" / "bench" / f"{name}.json" for name in NAMES}
     return markdown({name: files.read_json(path) for name, path in paths.items() if name != "gpu" or path.exists()})
 

@@ -65,7 +65,7 @@ def row_text(row: dict) -> str:
 
 
 def markdown() -> str:
-    """README's account of the committed measurement."""
+    """The account, in RESULTS, of the committed measurement."""
     found = files.read_json(HOME / "data" / "records" / "bench" / "slider.json")
     rows, around = found["rows"], found["environment"]
     named = {"median": "median (ms)", "p95": "95th percentile (ms)", "drawing": "of it Plotly's drawing, median (ms)"}

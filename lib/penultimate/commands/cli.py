@@ -155,7 +155,7 @@ def report_command(
     records: Annotated[Path | None, typer.Option(help="folder of records (default: the committed data/records)")] = None,
     dataset: Dataset = "digits", preset: Preset = None,
     out: Annotated[Path | None, typer.Option(help="the page to write (default: data/cache/report.html)")] = None,
-    publish: Annotated[bool, typer.Option("--publish", help="renew README's tables and figures/ from the committed records")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="renew README, RESULTS and figures/ from the committed records")] = False,
     notebooks: Annotated[bool, typer.Option("--notebooks", help="execute the committed notebooks in place")] = False,
 ):  # fmt: skip
     """One self-contained page from records, nothing trained.

@@ -1,4 +1,4 @@
-"""What a study leaves behind: records, executed notebooks, figures and one page; and README's tables and pictures."""
+"""What a study leaves behind: records, executed notebooks, figures and one page; and the tables and pictures of README and RESULTS."""
 
 import re
 from functools import partial
@@ -15,7 +15,7 @@ from ..study import adversary_tables, claims, curvature_tables, experiments, fil
 from ..support import files
 from . import execution
 
-README = HOME / "README.md"
+README, RESULTS = HOME / "README.md", HOME / "RESULTS.md"
 SHOWN = {"digits": ("digits", "digits"), "cifar10": ("cifar10", "small")}  # README's marker -> data set and preset
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>penultimate: {{ dataset }}</title>
@@ -130,7 +130,7 @@ def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
 
 
 def outcome(dataset: str, preset: str) -> str:
-    """README's account of a data set: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
+    """The account of a data set: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
     rows = records.headline(None, dataset, preset)
     accuracy, gained = records.wide(records.summary(rows)), records.wide(records.differences(rows), signed=True)
     parts = [
@@ -141,13 +141,16 @@ def outcome(dataset: str, preset: str) -> str:
     return "\n\n".join(parts)
 
 
+MAKERS = {marker: partial(outcome, *which) for marker, which in SHOWN.items()} | {
+    "ablation": experiments.markdown, "transfer": transfer_rules.markdown, "curvature": curvature_tables.markdown,
+    "adversary": adversary_tables.markdown, "claims": claims.markdown, "published": published.markdown, "bench": compare.committed,
+    "sliders": slider.markdown, "reliability": reliability.markdown,
+}  # fmt: skip
+
+
 def renew(text: str) -> str:
-    """README's text with every table between its markers made again from the committed records."""
-    makers = {marker: partial(outcome, *which) for marker, which in SHOWN.items()}
-    makers |= {"curvature": curvature_tables.markdown, "sliders": slider.markdown, "reliability": reliability.markdown}
-    makers |= {"ablation": experiments.markdown, "transfer": transfer_rules.markdown, "adversary": adversary_tables.markdown}
-    makers |= {"claims": claims.markdown, "bench": compare.committed, "published": published.markdown}
-    for marker, make in makers.items():
+    """The text of README or RESULTS with every table between its markers made again from the committed records."""
+    for marker, make in MAKERS.items():
         pattern = rf"(<!-- {marker}: generated -->\n).*?(\n<!-- end -->)"
         if re.search(pattern, text, re.S):
             text = re.sub(pattern, lambda found, make=make: found[1] + make() + found[2], text, flags=re.S)
@@ -155,9 +158,10 @@ def renew(text: str) -> str:
 
 
 def publish() -> None:
-    """Renew README's tables, and in figures/ the pictures that README shows, from the committed records."""
-    text = renew(README.read_text(encoding="utf-8"))
-    files.write(README, text.encode())
+    """Renew the tables of README and RESULTS, and in figures/ the pictures that README shows, from the committed records."""
+    for page in (README, RESULTS):
+        files.write(page, renew(page.read_text(encoding="utf-8")).encode())
+    text = README.read_text(encoding="utf-8")
     for dataset, preset in SHOWN.values():
         reels = films.read(records.COMMITTED, dataset, preset)
         if f"(figures/{dataset}-training.gif)" in text:
@@ -167,5 +171,5 @@ def publish() -> None:
     made = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
     drawn = {name: figure for name, figure in made.items() if name in named}
     if not figures.export(list(drawn.values()), [HOME / "figures" / f"{name}.png" for name in drawn]):
-        raise InputError("figures/ needs Chrome or Chromium to be drawn: install one; README's tables are renewed")
-    print(f"renewed README.md and {', '.join(f'figures/{name}.png' for name in drawn)}")
+        raise InputError("figures/ needs Chrome or Chromium to be drawn: install one; the tables are renewed")
+    print(f"renewed README.md, RESULTS.md and {', '.join(f'figures/{name}.png' for name in drawn)}")

@@ -1,4 +1,4 @@
-"""The adversary findings for people: tables, README's account, the caption that stands beside every number."""
+"""The adversary findings for people: tables, the account in RESULTS, the caption that stands beside every number."""
 
 from pathlib import Path
 
@@ -78,6 +78,6 @@ def caption(rows: pd.DataFrame) -> str:
 
 
 def markdown(folder: str | Path | None = None) -> str:
-    """README's account of each data set."""
+    """The account, in RESULTS, of each data set."""
     parts = [f"Per cent right, {dataset}:\n\n{pipes(table(rows))}\n\n*{caption(rows)}*" for dataset, rows in sets(folder).items()]
     return "\n\n".join(parts)

@@ -242,7 +242,7 @@ def numbers() -> pd.DataFrame:
 
 
 def markdown() -> str:
-    """README's table: one row a claim, with its first evidence; the rest stands in notebook 09."""
+    """The table in RESULTS: one row a claim, with its first evidence; the rest stands in notebook 09."""
     rows, lines = table(), []
     for (claim, by, found, notebook), own in rows.groupby(["claim", "by", "verdict", "notebook"], sort=False):
         link = f"[{notebook[:2]}](notebooks/{notebook}.ipynb)"

@@ -1,4 +1,4 @@
-"""The curvature findings for people: cells, tables, README's account, the caption that stands beside every number."""
+"""The curvature findings for people: cells, tables, the account in RESULTS, the caption that stands beside every number."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def linked_table(found: dict[str, dict]) -> pd.DataFrame:
 
 
 def markdown(folder: str | Path | None = None) -> str:
-    """README's account of each data set: decades by which `proposed` is flatter than each rival, raw and at matched confidence."""
+    """The account, in RESULTS, of each data set: decades by which `proposed` is flatter than each rival, raw and at matched confidence."""
     parts = []
     for (dataset, _), rows in sets(folder).items():
         rows = complete(rows)

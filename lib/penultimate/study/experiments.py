@@ -176,7 +176,7 @@ def caption(found: dict) -> str:
 
 
 def markdown() -> str:
-    """README's account of the ablation on digits."""
+    """The account, in RESULTS, of the ablation on digits."""
     found = read("ablation")
     shown = summary(table(found), ["clean", "noisy", "radius", "margin", "ratio"]).rename(columns={"noisy": f"noise {found['sigma']:g}"})
     return f"{pipes(shown)}\n\n*digits, {caption(found)}.*"

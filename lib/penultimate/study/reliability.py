@@ -1,4 +1,4 @@
-"""What the soak tests (`make soak`) found, as README shows it."""
+"""What the soak tests (`make soak`) found, as RESULTS shows it."""
 
 import pandas as pd
 

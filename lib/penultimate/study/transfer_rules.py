@@ -234,7 +234,7 @@ def caption(found: Transfer) -> str:
 
 
 def markdown(folder: str | Path | None = None) -> str:
-    """README's account of each data set: difference to `normal` under each perturbation, averaged over severities."""
+    """The account, in RESULTS, of each data set: difference to `normal` under each perturbation, averaged over severities."""
     parts = []
     for dataset, found in sets(folder).items():
         table = averages(found.table).assign(cell=lambda t: [cell(*row, signed=True) for row in t[["mean", "low", "high"]].to_numpy()])
