@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from penultimate import InputError, losses
 from penultimate.commands import cli
 from penultimate.data import to_unit
+from penultimate.figures import STYLE
 from penultimate.model import predict
 from penultimate.runs import Config, load_or_train
 from penultimate.show import figures_experiments
@@ -180,12 +181,16 @@ def test_pictures_show_the_numbers():
     heat = figures_experiments.heat(grid, {"acc": "accuracy"}, "title")
     assert np.allclose(heat.data[0].z, 100 * np.array([[4.5, 5.5], [6.5, 7.5]]))  # rows: delta_d; columns: delta_v; mean over s
     assert list(heat.data[1].y) == [-0.5, -0.5, 0.5, 0.5]  # 3 > 2*1; 3 < 2*2 < 5
-    front = pd.DataFrame(
-        {"front": "both, σ", "method": "both", "value": [0.1, 0.1, 0.3], "clean": [0.9, 0.7, 0.6], "noisy": [0.5, 0.3, 0.6]}
+    front = pd.DataFrame({"front": "both, σ", "method": "both", "value": [0.1, 0.1, 0.3, 0.4], "clean": [0.9, 0.7, 0.6, 0.5]}).assign(
+        noisy=0.5
     )
+    weight = pd.DataFrame({"front": "proposed, λ", "method": "proposed", "value": [0.1], "clean": [0.3], "noisy": [0.4]})
     point = pd.DataFrame({"method": ["normal"], "clean": [1.0], "noisy": [0.2]})
-    drawn = figures_experiments.fronts(front, point, "title", "0.3")
-    assert np.allclose(drawn.data[0].x, [80, 60]) and np.allclose(drawn.data[0].y, [40, 60]) and drawn.data[1].y[0] == pytest.approx(20)
+    drawn = figures_experiments.fronts(pd.concat([front, weight]), point, "title", "0.3")
+    assert [(trace.name, trace.xaxis) for trace in drawn.data] == [("proposed", "x"), ("normal", "x"), ("both", "x2"), ("normal", "x2")]
+    both = drawn.data[2]  # means over seeds, in order of the value; numbers at both ends alone
+    assert np.allclose(both.x, [80, 60, 50]) and np.allclose(both.y, 50) and list(both.text) == ["0.1", "", "0.4"]
+    assert drawn.data[0].x[0] == pytest.approx(30) and [t.showlegend for t in drawn.data if t.name == "normal"] == [True, False]
     table = pd.DataFrame({"arm": ["a"] * 4, "seed": [0, 0, 1, 1], "epoch": [1, 2, 1, 2], "value": [1.0, 2.0, 3.0, 6.0]})
     lines = figures_experiments.along({"radius": table}, "title", log=("radius",))
     assert list(lines.data[1].y) == [2, 4] and list(lines.data[0].y) == [3, 6, 2, 1] and lines.layout.yaxis.type == "log"
@@ -227,8 +232,21 @@ def test_the_committed_records_hold_every_arm_on_five_seeds(name):
     assert held == {key: run for key, run in expected.items() if key not in lost}
 
 
+def test_arms_that_are_no_method_have_colours_of_their_own():
+    table = pd.DataFrame({"arm": ["proposed", "margin", "alignment"], "seed": 0, "epoch": 1, "value": 1.0})
+    drawn = {trace.name: trace.line.color for trace in figures_experiments.along({"radius": table}, "title").data if trace.name}
+    taken = {colour for colour, *_ in STYLE.values()}
+    assert drawn["proposed"] == STYLE["proposed"][0] and not {drawn["margin"], drawn["alignment"]} & taken
+    assert drawn["margin"] != drawn["alignment"]
+
+
 def test_what_lies_beyond_the_axis_stands_at_its_own_edge():
-    rows = [("a claim", what, mean, mean - 1, mean + 1, "holds") for what, mean in (("far", 60), ("near", 5), ("behind", -20))]
-    figure = figures_experiments.evidence(pd.DataFrame(rows, columns=["claim", "evidence", "mean", "low", "high", "holds"]), "t")
+    """And an interval that goes on beyond it has an arrow; a bound that is not zero has a tick."""
+    named = {"far": (60, 1, 0), "near": (5, 1, 0), "behind": (-20, 1, 0), "wide": (20, 7, 0), "bound": (0, 1, -0.5)}
+    rows = [("a claim", what, mean, mean - by, mean + by, bound, "holds") for what, (mean, by, bound) in named.items()]
+    figure = figures_experiments.evidence(pd.DataFrame(rows, columns=["claim", "evidence", "mean", "low", "high", "bound", "holds"]), "t")
     told = {note.text.split(">")[1].split("<")[0]: (note.x, note.xanchor) for note in figure.layout.annotations if "span" in note.text}
-    assert told == {"+60 [+59, +61] ▸": (1, "right"), "◂ -20 [-21, -19]": (0, "left")} and [trace.x[0] for trace in figure.data] == [5]
+    assert {name.strip(): at for name, at in told.items()} == {
+        "+60 [+59, +61] ▸": (1, "right"), "◂ -20 [-21, -19]": (0, "left"), "▸": (1, "right")
+    }  # fmt: skip
+    assert [trace.x[0] for trace in figure.data] == [5, 20, -0.5, 0]

@@ -1,6 +1,7 @@
 """Figures show the numbers that they are given."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -19,6 +20,30 @@ def test_curves_and_bands_are_the_summary():
     assert np.allclose(named(figure, "proposed").y, 100 * expected["mean"])
     band = [trace for trace in figure.data if trace.legendgroup == "proposed" and trace.fill == "toself"][0]
     assert np.allclose(band.y, 100 * np.concatenate([expected.high, expected.low[::-1]]))
+
+
+def test_rivals_are_set_against_proposed():
+    figure = figures.against_each(ROWS, [0.0, 0.3], "t")
+    assert [note.text for note in figure.layout.annotations[:2]] == ["clean images", "noise 0.3 (76.5/255)"]
+    expected = pd.concat([records.against(ROWS, level) for level in (0.0, 0.3)])
+    assert [trace.name for trace in figure.data] == list(expected.index)
+    assert np.allclose([trace.x[0] for trace in figure.data], 100 * expected["mean"])
+    assert np.allclose([trace.error_x.array[0] for trace in figure.data], 100 * (expected.high - expected["mean"]))
+
+
+def test_the_bound_on_clean_accuracy_is_drawn_on_clean_images_alone():
+    (line,) = figures.gains(ROWS, [0.3, 0.0]).layout.shapes
+    assert (line.x0, line.xref) == (-0.5, "x2")
+
+
+def test_a_picture_that_cannot_be_drawn_is_an_error(tmp_path):
+    """Of two, the other is drawn; plotly itself says nothing."""
+    if not figures.export([figures.blank("t")], [tmp_path / "first.png"]):
+        pytest.skip("needs Chrome or Chromium to draw with")
+    odd = figures.blank("odd one").add_scatter(x=[0, 1], y=[0, 1]).add_vline(0.5, layer="between")  # of which this plotly.js makes nothing
+    with pytest.raises(RuntimeError, match="odd one"):
+        figures.export([figures.blank("t"), odd], [tmp_path / "t.png", tmp_path / "odd.png"])
+    assert (tmp_path / "t.png").exists()
 
 
 def test_gains_are_the_paired_differences():

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.subplots import make_subplots
 
-from .records import differences, level_name, summary
+from .records import CLEAN_TOLERANCE, against, differences, level_name, summary
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; markers and dashes say the same again.
 STYLE = {
@@ -21,6 +21,7 @@ STYLE = {
 # Theirs with a brown and a grey, for whatever is not a method: classes, lines.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C510A", "#000000", "#B8A800", "#888888")
 WIDTH, HEIGHT = 960, 480
+ZERO = dict(zeroline=True, zerolinecolor="#888888", zerolinewidth=2)  # of an axis of differences: below the marks, where a shape is above
 
 TEMPLATE = go.layout.Template(
     layout=dict(
@@ -112,9 +113,9 @@ def forest(table: pd.DataFrame, title: str, x_title: str, columns: int = 4) -> g
             for k, (value, low, high) in enumerate(own.by_seed if seeds else ()):
                 thin = dict(color=faint(colour, 0.6), size=4)
                 add(value, y + 0.1 * k, low, high, at, False, name=f"{own.row}, a seed", marker=thin, hoverinfo="skip")
-            mark = dict(color=colour, symbol=symbol, size=12)
+            mark = dict(color=colour, symbol=symbol, size=8)  # small beside narrow intervals
             add(own.mean, y - 0.2 * seeds, own.low, own.high, at, True, name=own.row, marker=mark, hovertemplate=told)
-        figure.add_vline(0, line=dict(color="#888888", width=2), **at)
+        figure.update_xaxes(ZERO, **at)
         figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickvals=[*range(len(rows))], ticktext=rows, **at)
     size = dict(width=WIDTH, height=lines * height + gap + 115 + below)
     figure.add_annotation(x=0.5, y=0, xref="paper", yref="paper", yshift=-below + 10, yanchor="bottom", text=x_title, showarrow=False)
@@ -129,11 +130,28 @@ def in_html(name: str) -> str:
 
 
 def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to normal training") -> go.Figure:
-    """Each method's paired difference to `normal`, in points, with its 95 % interval, one panel for each level."""
+    """Each method's paired difference to `normal`, in points, with its 95 % interval, one panel for each level; on clean images a dotted
+    line at the bound of 'clean accuracy maintained'."""
     found = differences(rows)
     shown = pd.concat([found[np.isclose(found.level, level)] for level in levels])
-    points = shown[["mean", "low", "high"]].mul(100).assign(row=shown.method, panel=shown.level.map(level_name))
-    return forest(points, title, "points", columns=len(levels)).update_xaxes(rangemode="tozero")
+    points = shown[["mean", "low", "high"]].mul(100).assign(row=shown.method, panel=shown.level.map(_panel_name))
+    figure = forest(points, title, "points", columns=len(levels)).update_xaxes(rangemode="tozero")
+    if 0.0 in levels:
+        bound = dict(x=-100 * CLEAN_TOLERANCE, line=dict(color="#888888", dash="dot"))
+        figure.add_vline(**bound, row=1, col=1 + levels.index(0.0))
+    return figure
+
+
+def against_each(rows: pd.DataFrame, levels: list[float], title: str, method: str = "proposed") -> go.Figure:
+    """A method's paired difference to each other one, in points, with its 95 % interval, one panel for each level."""
+    tables = [against(rows, level, method).reset_index(names="row").assign(panel=_panel_name(level)) for level in levels]
+    points = pd.concat(tables)
+    points[["mean", "low", "high"]] *= 100
+    return forest(points, title, "points", columns=len(levels))
+
+
+def _panel_name(level: float) -> str:
+    return f"noise {level_name(level)}" if level else "clean images"
 
 
 def training_curves(histories: dict[str, list[dict]], columns: dict[str, str], title: str) -> go.Figure:
@@ -194,9 +212,12 @@ def export(figures: list[go.Figure], paths: list[Path]) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
-        pio.write_images(figures, [str(path) for path in paths], scale=2, **sizes)
+        pio.write_images(figures, [str(path) for path in paths], scale=2, **sizes)  # says nothing of a figure that it cannot draw
     except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError, BrowserClosedError):
         return False
+    for figure, path in zip(figures, paths, strict=True):
+        if not path.exists():
+            raise RuntimeError(f"plotly could not draw {path.name} ({figure.layout.title.text}): figure.to_image() says why")
     return True
 
 

@@ -175,13 +175,14 @@ def trained_at(rows: pd.DataFrame) -> float:
     return min(rows.level, key=lambda level: abs(level - sigma))
 
 
-def search(dataset: str = "digits") -> pd.DataFrame:
-    """The runs behind the choice of the learning rates of `digits` or `small`: mean validation accuracy by method and rate, with the
-    training noise and clean."""
-    found = [r for r in read(COMMITTED / "search", dataset) if r["config"]["preset"] == Config(dataset=dataset).preset]
-    last = [r["history"][-1] | {k: r["config"][k] for k in ("method", "lr", "seed")} for r in found]
+def search() -> pd.DataFrame:
+    """The runs behind the choice of the learning rates of `digits`: mean validation accuracy by method and rate, with the training noise
+    and clean."""
+    last = [r["history"][-1] | {k: r["config"][k] for k in ("method", "lr", "seed")} for r in read(COMMITTED / "search", "digits")]
     means = pd.DataFrame(last).groupby(["method", "lr"], sort=False)[["validation_noisy", "validation"]].mean().unstack("lr")
-    return means.rename(columns={"validation_noisy": "noisy", "validation": "clean"}, level=0)
+    return means.rename(columns={"validation_noisy": "noisy", "validation": "clean"}, level=0).sort_index(
+        axis=1, level="lr", sort_remaining=False
+    )
 
 
 def answer(rows: pd.DataFrame) -> str:

@@ -1,17 +1,17 @@
 """Plotly figures of the ablation page, in the template and the colours of `figures`."""
 
-from itertools import cycle
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..figures import HEIGHT, STYLE, TEMPLATE, WIDTH, blank
+from ..figures import HEIGHT, STYLE, TEMPLATE, WIDTH, ZERO, blank, faint
 
-LINES = (("#000000", "solid"), ("#0072B2", "dash"), ("#E69F00", "dot"), ("#D55E00", "solid"), ("#009E73", "dashdot"))
-SIDES = ("top center", "bottom center", "middle left", "middle right")  # of a mark, for its text: neighbours take different ones
-SHAPES = ("circle", "square", "diamond", "star", "triangle-up")
+# Of arms that are no method, in colours that no method has.
+LINES = (
+    ("#888888", "circle", "solid"), ("#56B4E9", "square", "dash"), ("#8C510A", "diamond", "dot"), ("#7B3294", "x", "dashdot"),
+    ("#B8A800", "hexagon", "longdash"),
+)  # fmt: skip
 
 
 def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = (), columns: int = 3) -> go.Figure:
@@ -20,15 +20,18 @@ def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = ()
     panels: panel title -> table with arm, seed, epoch, value. log: the panels with a logarithmic y axis.
     """
     lines = -(-len(panels) // columns)
-    figure = make_subplots(lines, columns, subplot_titles=list(panels), horizontal_spacing=0.08, vertical_spacing=0.13)
+    titles = [name + " (log)" * (name in log) for name in panels]
+    figure = make_subplots(lines, columns, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.13)
     for index, (name, table) in enumerate(panels.items()):
         at = dict(row=index // columns + 1, col=index % columns + 1)
         trained = table[table.epoch > 0]  # before, margins are negative and lie on no logarithmic axis
-        for (arm, own), (colour, dash), shape in zip(trained.groupby("arm", sort=False), LINES, SHAPES, strict=False):
+        others = iter(LINES)
+        for arm, own in trained.groupby("arm", sort=False):
+            colour, shape, dash = STYLE.get(arm) or next(others)
             over = own.groupby("epoch").value.agg(["mean", "min", "max"])
-            faint = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.13)"
             figure.add_scatter(
-                x=[*over.index, *over.index[::-1]], y=[*over["max"], *over["min"][::-1]], mode="lines", fill="toself", fillcolor=faint,
+                x=[*over.index, *over.index[::-1]], y=[*over["max"], *over["min"][::-1]], mode="lines", fill="toself",
+                fillcolor=faint(colour, 0.13),
                 line_width=0, hoverinfo="skip", showlegend=False, legendgroup=arm, **at,
             )  # fmt: skip
             figure.add_scatter(
@@ -90,43 +93,45 @@ def _border(delta_v: np.ndarray, delta_d: np.ndarray) -> tuple[list, list]:
 
 
 def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) -> go.Figure:
-    """Clean against noisy accuracy (mean over seeds): a curve for each front as its field grows, a mark for each method without one.
+    """Clean against noisy accuracy (mean over seeds): a curve for each front as its field grows, a panel for fields that are weights and
+    one for the noise trained with, numbers at both ends of a front; a mark in each panel for each method without a front.
 
     table: front, method, value, clean, noisy; points: method, clean, noisy; noisy: the name of the noise.
     """
-    figure = blank(title, xaxis_title="clean test accuracy (%)", yaxis_title=f"test accuracy at {noisy} (%)", height=HEIGHT + 90)
-    for (front, own), side in zip(
-        table.groupby("front", sort=False), cycle(("top center", "bottom center", "middle left", "middle right"))
-    ):
-        colour, symbol, _ = STYLE[own.method.iloc[0]]
-        means = 100 * own.groupby("value")[["clean", "noisy"]].mean()
-        figure.add_scatter(
-            x=means.clean, y=means.noisy, name=front, mode="lines+markers+text", text=[f"{value:g}" for value in means.index],
-            textposition=side, textfont=dict(size=11, color=colour), marker=dict(symbol=symbol, size=10, color=colour),
-            line=dict(color=colour, width=2, dash="dot" if front.endswith("σ") else "solid"),
-        )  # fmt: skip
-    for method, own in points.groupby("method", sort=False):
-        colour, symbol, _ = STYLE[method]
-        figure.add_scatter(
-            x=[100 * own.clean.mean()],
-            y=[100 * own.noisy.mean()],
-            name=method,
-            mode="markers",
-            marker=dict(symbol=symbol, size=15, color=colour),
-        )
-    return figure
+    panels = {"weight of the noisy term": ~table.front.str.endswith("σ"), "noise trained with, σ": table.front.str.endswith("σ")}
+    figure = make_subplots(1, 2, subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.03)
+    for column, (panel, chosen) in enumerate(panels.items(), 1):
+        fixed = points.assign(front=panel, value=0.0)
+        for (front, method), own in pd.concat([table[chosen], fixed]).groupby(["front", "method"], sort=False):
+            colour, symbol, dash = STYLE[method]
+            means = 100 * own.groupby("value")[["clean", "noisy"]].mean()
+            several = len(means) > 1
+            ends = [f"{value:g}" * (several and value in (means.index[0], means.index[-1])) for value in means.index]
+            named = method not in {trace.name for trace in figure.data}
+            figure.add_scatter(
+                x=means.clean, y=means.noisy, name=method, legendgroup=method, showlegend=named, mode="lines+markers+text", text=ends,
+                textposition=ENDS.get(method), textfont=dict(size=12, color=colour), line=dict(color=colour, width=2, dash=dash),
+                marker=dict(symbol=symbol, size=10 if several else 14, color=colour), hovertemplate=f"{front}<extra></extra>",
+                row=1, col=column,
+            )  # fmt: skip
+    figure.update_xaxes(title="clean test accuracy (%)").update_yaxes(title=f"test accuracy at {noisy} (%)", col=1)
+    legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.2, yanchor="top")
+    return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=125), width=WIDTH, height=HEIGHT + 90)
 
 
+# Where a method's numbers stand beside its marks, so that those of neighbours do not meet.
+ENDS = {"noisy": "top right", "both": "middle left", "stability": "middle left", "proposed": "middle right"}
 SHOWN = (-13, 24)  # points
 VERDICTS = {"holds": ("#0072B2", "circle"), "undecided": ("#888888", "diamond"), "does not hold": ("#D55E00", "x")}
 
 
 def evidence(table: pd.DataFrame, title: str) -> go.Figure:
-    """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim. table: of `claims.numbers`.
+    """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim; a tick where its bound is not
+    zero. table: of `claims.numbers`.
 
-    The axis ends at SHOWN; what lies beyond stands at its edge, with its number.
+    The axis ends at SHOWN; an interval that goes on beyond has an arrow there, and what lies beyond altogether its number.
     """
-    figure, lines, named = blank(title, xaxis_title="points, larger is for the claim"), 0.0, set()
+    figure, lines, named = blank(title), 0.0, set()
     for claim, own in table.groupby("claim", sort=False):
         figure.add_annotation(
             x=0, xref="paper", y=-lines, text=f"<b>{claim.replace('`', '')}</b>", showarrow=False, xanchor="right", xshift=-8, font_size=12
@@ -136,11 +141,17 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
             colour, symbol = VERDICTS[one.holds]
             line = dict(xref="paper", showarrow=False, font_size=11, y=-lines)
             figure.add_annotation(x=0, text=one.evidence, xanchor="right", xshift=-8, **line)
-            if not SHOWN[0] < one.mean < SHOWN[1]:
-                number, right = f"{one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}]", one.mean > 0
-                told = f"<span style='color:{colour}'>{f'{number} ▸' if right else f'◂ {number}'}</span>"
-                figure.add_annotation(x=int(right), text=told, xanchor="right" if right else "left", **line)
+            outside = not SHOWN[0] < one.mean < SHOWN[1]
+            number = f" {one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}] " if outside else ""
+            for edge, cut, arrow in ((0, one.low < SHOWN[0], f"◂{number}"), (1, one.high > SHOWN[1], f"{number}▸")):
+                if cut and not (outside and edge != (one.mean > 0)):
+                    told = f"<span style='color:{colour}'>{arrow}</span>"
+                    figure.add_annotation(x=edge, text=told, xanchor="right" if edge else "left", **line)
+            if outside:
                 continue
+            if one.bound:
+                tick = dict(symbol="line-ns", size=13, line=dict(color="#888888", width=2))
+                figure.add_scatter(x=[one.bound], y=[-lines], mode="markers", marker=tick, showlegend=False, hoverinfo="skip")
             error = dict(type="data", symmetric=False, array=[one.high - one.mean], arrayminus=[one.mean - one.low], thickness=2)
             figure.add_scatter(
                 x=[one.mean], y=[-lines], error_x=error, mode="markers", marker=dict(color=colour, symbol=symbol, size=9),
@@ -149,8 +160,8 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
             )  # fmt: skip
             named.add(one.holds)
         lines += 1.4
-    figure.add_vline(0, line=dict(color="#888888", width=2))
-    legend = dict(orientation="h", y=1.0, yanchor="bottom", x=0)
-    return figure.update_yaxes(showticklabels=False, ticks="", range=[-lines, 0.8]).update_layout(
-        margin=dict(l=520, t=110), height=int(170 + 21 * lines), legend=legend, title=dict(xref="container", x=0.02), xaxis_range=SHOWN
-    )
+    height = int(200 + 21 * lines)
+    legend, axis = dict(orientation="h", y=1 + 60 / (height - 170), yanchor="bottom", x=0), ZERO | dict(range=SHOWN, side="top", dtick=5)
+    figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, range=[-lines, 0.8])
+    figure.update_layout(xaxis=axis | dict(title="points, larger is for the claim", title_standoff=6), legend=legend, height=height)
+    return figure.update_layout(margin=dict(l=520, t=150, b=20), title=dict(xref="container", x=0.02, y=1 - 25 / height))

@@ -60,8 +60,8 @@ def strip(columns: dict[str, list[tuple[np.ndarray, str]]], rows: list[str], tit
     """One image under every perturbation: a column each, a row for each severity. columns: name -> (image (H,W) in [0,1], what stands
     below it) for each row; an empty text and an image of NaN where there is none."""
     height, width = next(iter(columns.values()))[0][0].shape
-    pitch, line = width + 1.2, height + 2.2
-    figure = blank(title, width=WIDTH, height=80 + 108 * len(rows))
+    pitch, line = width + 1.2, height + 3.4  # below an image two lines of text
+    figure = blank(title, width=WIDTH, height=80 + 122 * len(rows))
     for column, (name, images) in enumerate(columns.items()):
         for row, (image, below) in enumerate(images):
             x, y = column * pitch, -row * line
@@ -95,6 +95,8 @@ def reliability(panels: dict[str, pd.DataFrame], title: str) -> go.Figure:
                 marker=dict(symbol=symbol, size=5 + 12 * own.share**0.5), customdata=100 * own.share,
                 hovertemplate=f"{method}: confidence %{{x:.1f}} %, right %{{y:.1f}} %, %{{customdata:.1f}} % of all<extra></extra>", **at,
             )  # fmt: skip
-    figure.update_xaxes(title="confidence (%)", range=[20, 103]).update_yaxes(range=[20, 103]).update_yaxes(title="right (%)", col=1)
+    lowest = 100 * min(float(table.low.min()) for table in panels.values())
+    figure.update_xaxes(title="confidence (%)", range=[20, 103]).update_yaxes(range=[min(20, lowest) - 3, 103])
+    figure.update_yaxes(title="right (%)", col=1)
     legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.29, yanchor="top")
     return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=130), width=WIDTH, height=HEIGHT)

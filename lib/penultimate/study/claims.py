@@ -231,14 +231,14 @@ def table() -> pd.DataFrame:
 
 
 def numbers() -> pd.DataFrame:
-    """The evidence in points of accuracy, for a picture: claim, evidence, mean, low, high, holds."""
+    """The evidence in points of accuracy, for a picture: claim, evidence, mean, low, high, bound, holds."""
     rows = [
-        (claim.text, one.what, *(100 * value for value in (one.mean, one.low, one.high)), verdict(one.low, one.high, one.bound))
+        (claim.text, one.what, *(100 * value for value in (one.mean, one.low, one.high, one.bound)), verdict(one.low, one.high, one.bound))
         for claim in CLAIMS
         for one in claim.evidence()
         if one.unit == "points"
     ]
-    return pd.DataFrame(rows, columns=["claim", "evidence", "mean", "low", "high", "holds"])
+    return pd.DataFrame(rows, columns=["claim", "evidence", "mean", "low", "high", "bound", "holds"])
 
 
 def markdown() -> str:

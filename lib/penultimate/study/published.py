@@ -152,7 +152,7 @@ def differing(one: str = "paper", other: str = "tuned", dataset: str = "cifar10"
 def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Trials of a few steps of the preset `paper`, kept apart from results: method, width, steps, loss (mean over them), seconds a step,
     device. The smoke runs of `replicate` are no such trials."""
-    kept, rows = kept_below(folder, "rehearsal", dataset), []
+    kept, rows = _kept(folder, "rehearsal", dataset), []
     for record in (r for r in kept if r["config"]["preset"] == "paper" and r["config"]["seed"] < TRIAL_SEED):
         config, last = record["config"], record["history"][-1]
         steps = record["data"]["images"]["train"] // config["batch"]
@@ -160,7 +160,7 @@ def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.
     return pd.DataFrame(rows, columns=["method", "width", "steps", "loss", "seconds a step", "device"]).set_index("method")
 
 
-def kept_below(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
+def _kept(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
     """The records in a folder below that of results; none where there is no such folder."""
     path = (Path(folder) if folder else records.COMMITTED) / sub
     return records.read(path, dataset) if path.is_dir() else []
@@ -168,7 +168,7 @@ def kept_below(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
 
 def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """How many runs of each step of `replication.steps` have a record, and how many broke off: step, runs, finished, broke off."""
-    kept = {sub: kept_below(folder, sub, dataset) for sub in ("", "rehearsal", "search")}
+    kept = {sub: _kept(folder, sub, dataset) for sub in ("", "rehearsal", "search")}
     base = Path(folder) if folder else records.COMMITTED
     broken = replication.broken_off(base, dataset)
     done, lost = {sub: {record["name"] for record in own} for sub, own in kept.items()}, {record["name"] for record in broken}

@@ -6,8 +6,11 @@ import pandas as pd
 
 from .. import records
 from ..evaluate import seed_interval
+from ..methods import METHODS
 from ..runs import Config
 from . import published, replication
+
+SEARCHED = 0  # the seed whose validation accuracies choose a learning rate
 
 
 def accuracies(preset: str, level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> dict[str, dict[int, float]]:
@@ -41,11 +44,22 @@ def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifa
 
 
 def searched(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
-    """The records behind the choice of a preset's learning rates: validation accuracies count in them, nothing else does."""
-    return [r for r in published.kept_below(folder, "search", dataset) if r["config"]["preset"] == preset]
+    """The records by which the learning rates of a preset are judged: of seed SEARCHED, with nothing else changed."""
+    own = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset and r["config"]["seed"] == SEARCHED]
+    return [r for r in own if records.changed(r["config"]) in ("", f"lr={r['config']['lr']}")]
+
+
+def rates(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Accuracy on the validation split after the last epoch, with the training noise (`noisy`) and without (`clean`): a row a method, a
+    column a learning rate, nan where that was not run."""
+    last = [r["history"][-1] | {key: r["config"][key] for key in ("method", "lr")} for r in searched(preset, dataset, folder)]
+    table = pd.DataFrame(last, columns=["method", "lr", "validation_noisy", "validation"]).set_index(["method", "lr"]).unstack("lr")
+    return table.rename(columns={"validation_noisy": "noisy", "validation": "clean"}, level=0).reindex(
+        [m for m in METHODS if m in table.index]
+    )
 
 
 def own_rates(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> dict[str, str]:
-    """Method -> its arm at the learning rate that `replication.chosen` chooses among the records of the search."""
+    """Method -> its arm at the learning rate that `replication.chosen` chooses among those of `searched`: validation alone decides."""
     chosen = replication.chosen(searched(preset, dataset, folder))
     return {method: replication.arm(Config(dataset=dataset, preset=preset, method=method, lr=lr)) for method, lr in chosen.items()}
