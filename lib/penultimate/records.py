@@ -180,9 +180,22 @@ def search() -> pd.DataFrame:
     and clean."""
     last = [r["history"][-1] | {k: r["config"][k] for k in ("method", "lr", "seed")} for r in read(COMMITTED / "search", "digits")]
     means = pd.DataFrame(last).groupby(["method", "lr"], sort=False)[["validation_noisy", "validation"]].mean().unstack("lr")
-    return means.rename(columns={"validation_noisy": "noisy", "validation": "clean"}, level=0).sort_index(
-        axis=1, level="lr", sort_remaining=False
-    )
+    named = means.rename(columns={"validation_noisy": "noisy", "validation": "clean"}, level=0)
+    return named.sort_index(axis=1, ascending=[False, True])
+
+
+def starred(rates: pd.DataFrame) -> pd.DataFrame:
+    """Validation accuracies by learning rate (`search`) in per cent, with a star at the best of each method: by noisy, then clean accuracy.
+
+    >>> columns = pd.MultiIndex.from_product([["noisy", "clean"], [0.1, 0.2]])
+    >>> starred(pd.DataFrame([[0.5, 0.5, 0.6, 0.7]], index=["both"], columns=columns)).to_numpy().tolist()
+    [['50.0', '50.0 *', '60.0', '70.0']]
+    """
+    shown = rates.mul(100).map("{:.1f}".format).replace("nan", "")
+    for method, tried in rates.iterrows():
+        run = tried["noisy"].dropna().index
+        shown.loc[method, ("noisy", max(run, key=lambda lr, tried=tried: (tried["noisy", lr], tried["clean", lr])))] += " *"
+    return shown
 
 
 def answer(rows: pd.DataFrame) -> str:
