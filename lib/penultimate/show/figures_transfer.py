@@ -60,8 +60,8 @@ def strip(columns: dict[str, list[tuple[np.ndarray, str]]], rows: list[str], tit
     """One image under every perturbation: a column each, a row for each severity. columns: name -> (image (H,W) in [0,1], what stands
     below it) for each row; an empty text and an image of NaN where there is none."""
     height, width = next(iter(columns.values()))[0][0].shape
-    pitch, line = width + 1.2, height + 3.4  # below an image two lines of text
-    figure = blank(title, width=WIDTH, height=80 + 122 * len(rows))
+    pitch, line = width + 1.2, height + 4.2  # below an image two lines of text
+    figure = blank(title, width=WIDTH, height=80 + 132 * len(rows))
     for column, (name, images) in enumerate(columns.items()):
         for row, (image, below) in enumerate(images):
             x, y = column * pitch, -row * line
