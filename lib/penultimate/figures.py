@@ -21,7 +21,8 @@ STYLE = {
 # Theirs with a brown and a grey, for whatever is not a method: classes, lines.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C510A", "#000000", "#B8A800", "#888888")
 WIDTH, HEIGHT = 960, 480
-ZERO = dict(zeroline=True, zerolinecolor="#888888", zerolinewidth=2)  # of an axis of differences: below the marks, where a shape is above
+# The zero of an axis of differences: always shown, and below the marks, where a shape would cover them.
+ZERO = dict(rangemode="tozero", zeroline=True, zerolinecolor="#888888", zerolinewidth=2)
 
 TEMPLATE = go.layout.Template(
     layout=dict(
@@ -135,7 +136,7 @@ def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to n
     found = differences(rows)
     shown = pd.concat([found[np.isclose(found.level, level)] for level in levels])
     points = shown[["mean", "low", "high"]].mul(100).assign(row=shown.method, panel=shown.level.map(_panel_name))
-    figure = forest(points, title, "points", columns=len(levels)).update_xaxes(rangemode="tozero")
+    figure = forest(points, title, "points", columns=len(levels))
     if 0.0 in levels:
         bound = dict(x=-100 * CLEAN_TOLERANCE, line=dict(color="#888888", dash="dot"))
         figure.add_vline(**bound, row=1, col=1 + levels.index(0.0))
