@@ -85,11 +85,11 @@ def test_each_method_is_compared_at_the_rate_that_its_validation_chose(monkeypat
     columns = ["method", "arm", "seed", "validation_noisy", "validation", "noisy"]
     rows = [(arm.split(",")[0], arm, seed, *values[:2], values[2] + 0.001 * seed) for arm, values in arms.items() for seed in (0, 1)]
     monkeypatch.setattr(evidence, "_experiment", lambda *which: pd.DataFrame(rows, columns=columns))
-    monkeypatch.setattr(evidence.switches, "own_rates", lambda: {"proposed": "proposed", "both": "both, lr=0.1", "noisy": "noisy"})
+    monkeypatch.setattr(evidence.switches, "own_rates", lambda: {"proposed": 0.05, "both": 0.1, "noisy": 0.05})
     ours = {"proposed": {0: 0.7, 1: 0.8, 2: 0.9}, "both, lr=0.1": {0: 0.6, 2: 0.9}, "noisy": {2: 0.1}}
     monkeypatch.setattr(evidence, "_switched", lambda: ours)
     *digits, small = evidence.own_rates()  # of the one seed shared with noisy no interval over seeds
-    assert small.what == "cifar10, training noise: proposed − both, lr=0.1" and (small.mean, small.n) == (pytest.approx(0.05), 2)
+    assert small.what == "cifar10, training noise: proposed, 0.05 − both, 0.1" and (small.mean, small.n) == (pytest.approx(0.05), 2)
     found = {one.what.split(": ")[1]: one.mean for one in digits}
     wanted = {"normal, 0.2": 0.1, "noisy, 0.1": 0.02, "both, 0.1": 0.01, "stability, 0.1": -0.01}
     assert found == pytest.approx({f"proposed, 0.1 − {rival}": apart for rival, apart in wanted.items()})

@@ -1,6 +1,7 @@
 """What holds the project together: packages, ignore rules, README's code."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 import penultimate
+from penultimate.commands import cli
 from penultimate.data import HOME
 
 
@@ -27,6 +29,11 @@ def test_pins_cover_what_the_project_asks_for():
     project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
     asked = {re.match(r"[\w-]+", wanted)[0] for wanted in project["dependencies"] + project["optional-dependencies"]["test"]}
     assert asked <= {name for name, _ in pins("requirements.txt")}
+
+
+def test_the_command_that_is_installed_exists():
+    (entry,) = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["scripts"].values()
+    assert pkgutil.resolve_name(entry) is cli.main
 
 
 def test_conda_users_get_the_same_set():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from penultimate import InputError, data, evaluate, records
-from penultimate.commands import report
+from penultimate.commands import execution, report
 from penultimate.runs import Config
 
 DIGITS = records.headline(None, "digits", "digits")
@@ -83,15 +83,35 @@ def test_figures_holds_only_what_readme_shows():
     assert {path.name for path in (data.HOME / "figures").iterdir()} == shown
 
 
-def test_readmes_summary_follows_from_the_records():
-    """Its first paragraph in words: noisy images do the work, `both` is no worse than `proposed`."""
-    digits, cifar = DIGITS, records.headline(None, "cifar10", "small")
-    over_normal = records.differences(digits).set_index(["method", "level"])["mean"].xs(0.3, level="level")
-    assert over_normal["discriminative"] < over_normal["both"] / 2
-    assert records.against(digits, 0.3).loc["both"].low < 0 < records.against(digits, 0.3).loc["both"].high
-    assert records.against(cifar, 0.06).loc["both"].high < 0
-    shape = records.geometry(records.read(None, "digits", "digits")).groupby("method").radius.mean()
-    assert shape["proposed"] < shape["both"] / 2 and shape["discriminative"] < shape["both"] / 2
+def test_readmes_findings_follow_from_the_records():
+    """The numbers and verdicts in its bullets, made again from the records and looked for in its text."""
+    text = " ".join(report.README.read_text(encoding="utf-8").split())
+    cifar, shape = records.headline(None, "cifar10", "small"), records.geometry(records.read(None, "digits", "digits"))
+    over_normal = records.differences(DIGITS).set_index(["method", "level"])["mean"].xs(0.3, level="level")
+    assert over_normal["discriminative"] < over_normal["both"] / 2  # 'helps little'
+    level, ahead = records.against(DIGITS, 0.3).loc["both"], records.against(cifar, 0.06).loc["both"]
+    assert level.low < 0 < level.high and ahead.high < 0 and f"{-100 * ahead['mean']:.0f} points better on this small CIFAR-10" in text
+    costs = [records.cell(*records.against(rows, 0.0).loc["normal"][["mean", "low", "high"]], signed=True) for rows in (DIGITS, cifar)]
+    assert f"{costs[0]} points on digits and {costs[1]} on CIFAR-10: both intervals contain -0.5" in text
+    means = shape.groupby("method")[["radius", "margin", "ratio"]].mean()
+    ours, plain = means.loc["proposed"], means.loc["normal"]
+    assert f"radius {ours.radius:.2f}, of `normal` {plain.radius:.2f}" in text
+    assert (
+        f"({ours.ratio:.1f} times it, of `normal` {plain.ratio:.1f})" in text
+        and f"({ours.margin:.1f}, of `normal` {plain.margin:.1f})" in text
+    )
+
+
+def test_without_the_project_beside_the_library_a_report_needs_no_committed_records(tmp_path, monkeypatch):
+    records.collect(records.read(None, "digits", "digits"), tmp_path / "records")
+    monkeypatch.setattr(records, "COMMITTED", tmp_path / "none")
+    report.page(tmp_path / "report.html", tmp_path / "records", "digits", "digits")
+    assert "The committed records" not in (tmp_path / "report.html").read_text()
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    with pytest.raises(InputError, match="clone the project"):
+        report.publish()
+    with pytest.raises(InputError, match="clone the project"):
+        execution.renew(tmp_path)
 
 
 def test_report_is_one_self_contained_page(tmp_path):

@@ -37,7 +37,8 @@ def record(config: Config, right: dict[str, float], exact: float = 0.0, images: 
         "name": config.name, "config": dataclasses.asdict(config),
         "environment": {"device": "CPU", "threads": 1, "torch": "2", "code": "c"},
         "data": {"provenance": "made up", "images": sizes, "exact_test": images, "fingerprint": "f"}, "seconds": {"training": 1.0},
-        "metrics": {name: measured(share) for name, share in right.items()}, "history": [{"epoch": 1, "seconds": 1.0}],
+        "metrics": {name: measured(share) for name, share in right.items()},
+        "history": [{"epoch": 1, "seconds": 1.0, "validation": 0.5, "validation_noisy": 0.5}],
     }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def page(folder, findings) -> list:
 def test_the_page_works_on_every_partial_set_of_records(folder, tmp_path, capsys):
     findings, *shown = page(folder, tmp_path / "findings")
     assert [one["n"] for one in findings["gains"]] == [1, 1, 3] and findings["gains"][2]["lies"] == "inside"
-    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 5  # gains, three presets, differences
+    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 6  # gains, presets, differences, rates
     (tmp_path / "none").mkdir()
     alone = tmp_path / "alone"
     records.collect([record(config("tuned", "noisy", 0), {"last": 0.5})], alone)  # no `normal` to be paired with
@@ -226,8 +227,8 @@ def test_validation_alone_chooses_a_rate(tmp_path):
     keep(0.9, "both", 0, lr=0.1, bn="clean")
     keep(0.9, "both", 0, bn="clean")
     keep(0.3, "normal", 0)
-    assert switches.own_rates(folder=tmp_path) == {"normal": "normal", "both": "both, lr=0.1", "proposed": "proposed, lr=0.02"}
-    assert switches.own_rates("tuned", folder=tmp_path) == {}
+    assert switches.own_rates(folder=tmp_path) == {"both": 0.1, "proposed": 0.02}  # of `normal` one rate was tried, so none was chosen
+    assert switches.own_rates("tuned", folder=tmp_path) == {} and not len(switches.rates("tuned", folder=tmp_path))
     table = switches.rates(folder=tmp_path)
     assert list(table.index) == ["normal", "both", "proposed"] and list(table["noisy"]) == [0.02, 0.05, 0.1]
     assert table.loc["proposed", ("noisy", 0.02)] == pytest.approx(0.4) and np.isnan(table.loc["normal", ("clean", 0.1)])

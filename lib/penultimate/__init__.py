@@ -1,8 +1,8 @@
 """Does a compact, wide-margin penultimate layer make a classifier robust to noise?
 
-A reproduction study of arXiv 2405.18499. In this folder lies what the paper speaks of, from data and noise to losses, training, evaluation
-and curvature; what it stands on is in support/, what the study makes of runs in study/, pictures in show/, the command line in commands/,
-side-by-side measurements in bench/.
+A reproduction study of arXiv 2405.18499. In this folder lie the method, from data and noise to losses, training, evaluation and curvature,
+and what all pages share: jobs, records, figures, widgets. What the method stands on is in support/, what the study makes of runs in study/,
+pictures of single pages in show/, the command line in commands/, side-by-side measurements in bench/.
 
 Modules, each knowing only those before it:
 vision, files, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, memory, batches, train, evaluate,

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from .progress import no_bars
 from .runs import Run
 from .study.lookup import Lookup
 from .support import files
-from .support.progress import no_bars
 
 
 def embedding(run: Run, seen: Lookup, neighbors: int = 15) -> np.ndarray:

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from . import InputError, data, one_of, runs
+from .progress import NotBegun, Progress
 from .runs import STORE, Config, Run, check_pictures, load_or_train, stored
 from .support import engines
-from .support.progress import NotBegun, Progress
 from .train import OutOfTime, usable
 
 PAUSES = (5, 10, 30)  # seconds, before runs of a worker that went away are handed out again

@@ -32,6 +32,9 @@ def run(out: Path, given: dict) -> None:
         if len(load(given["dataset"]).classes) < 3:
             sources = [source for source in sources if source.stem[:2] != "03"]
             print("03_penultimate_layer is left out: the plane through three class centroids needs three classes")
+    if not sources:
+        print(f"no notebooks in {HOME}: none is executed (they come with the project's folder, installed by pip install -e .)")
+        return
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
     running: list[subprocess.Popen] = []
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # with more, threads of the two wait for each other
@@ -69,8 +72,10 @@ def run(out: Path, given: dict) -> None:
 
 
 def renew(folder: Path = HOME / "notebooks") -> None:
-    """Execute the notebooks of a folder in place, as they are committed."""
+    """Execute the notebooks of a folder in place, as they are committed. Raises InputError where there are none."""
     paths = sorted(folder.glob("[0-9]*.ipynb"))
+    if not paths:
+        raise InputError(f"no notebooks in {folder}: clone the project and install it with pip install -e .")
     options = ["--to", "notebook", "--execute", "--inplace", "--ExecutePreprocessor.record_timing=False"]
     subprocess.run([sys.executable, "-m", "nbconvert", *options, *map(str, paths)], check=True)
     for path in paths:

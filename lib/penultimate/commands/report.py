@@ -65,7 +65,7 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
     from jinja2 import Template
 
     sources = {"This study": folder} if folder else {}
-    if records.read(None, dataset, preset):
+    if records.COMMITTED.is_dir() and records.read(None, dataset, preset):  # not there where the library alone is installed
         sources["The committed records"] = None
     studies = [
         dict(
@@ -160,6 +160,8 @@ def renew(text: str) -> str:
 
 def publish() -> None:
     """Renew the tables of README and RESULTS, and in figures/ the pictures that README shows, from the committed records."""
+    if not README.exists():
+        raise InputError(f"no README.md in {HOME}: clone the project and install it with pip install -e .")
     for page in (README, RESULTS):
         files.write(page, renew(page.read_text(encoding="utf-8")).encode())
     text = README.read_text(encoding="utf-8")

@@ -1,5 +1,7 @@
 """Plotly figures of the ablation page, in the template and the colours of `figures`."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -25,7 +27,7 @@ def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = ()
     for index, (name, table) in enumerate(panels.items()):
         at = dict(row=index // columns + 1, col=index % columns + 1)
         trained = table[table.epoch > 0]  # before, margins are negative and lie on no logarithmic axis
-        others = iter(LINES)
+        others = cycle(LINES)
         for arm, own in trained.groupby("arm", sort=False):
             colour, shape, dash = STYLE.get(arm) or next(others)
             over = own.groupby("epoch").value.agg(["mean", "min", "max"])
@@ -111,7 +113,8 @@ def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) ->
             figure.add_scatter(
                 x=means.clean, y=means.noisy, name=method, legendgroup=method, showlegend=named, mode="lines+markers+text", text=ends,
                 textposition=ENDS.get(method), textfont=dict(size=12, color=colour), line=dict(color=colour, width=2, dash=dash),
-                marker=dict(symbol=symbol, size=10 if several else 14, color=colour), hovertemplate=f"{front}<extra></extra>",
+                marker=dict(symbol=symbol, size=10 if several else 14, color=colour), customdata=means.index,
+                hovertemplate=f"{front} = %{{customdata}}: clean %{{x:.1f}}, noisy %{{y:.1f}}<extra></extra>" if several else None,
                 row=1, col=column,
             )  # fmt: skip
     figure.update_xaxes(title="clean test accuracy (%)").update_yaxes(title=f"test accuracy at {noisy} (%)", col=1)
@@ -129,7 +132,7 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
     """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim; a tick where its bound is not
     zero. table: of `claims.numbers`.
 
-    The axis ends at SHOWN; an interval that goes on beyond has an arrow there, and what lies beyond altogether its number.
+    The axis ends at SHOWN; an interval that goes on beyond has an arrow there, and where its mean lies beyond, its number alone.
     """
     figure, lines, named = blank(title), 0.0, set()
     for claim, own in table.groupby("claim", sort=False):

@@ -22,8 +22,8 @@ import torch
 from .. import attacks, data, evaluate
 from ..certified import ABSTAINS, certify
 from ..model import predict
+from ..progress import each
 from ..runs import Run, environment
-from ..support.progress import each
 
 BUDGETS = {
     "digits": {"linf": (0.05, 0.075, 0.1, 0.15, 0.2), "l2": (0.25, 0.375, 0.5, 0.75, 1.0)},

@@ -79,11 +79,14 @@ def _switched() -> dict[str, dict[int, float]]:
     return switches.accuracies("small", Config(dataset="cifar10", preset="small").sigma)
 
 
-def switch(own: str, rival: str) -> Iterator[Evidence]:
-    """One arm of `small` minus another at the noise trained with, paired by seed; of one seed alone there is no interval over seeds."""
+def switch(own: str, rival: str, named: str = "") -> Iterator[Evidence]:
+    """One arm of `small` minus another at the noise trained with, paired by seed; of one seed alone there is no interval over seeds.
+
+    named: what they are called, if not by `replication.arm`.
+    """
     apart = switches.apart(_switched(), own, rival)
     if len(apart) > 1:
-        yield Evidence(f"cifar10, training noise: {own} − {rival}", *seed_interval(apart), len(apart))
+        yield Evidence(f"cifar10, training noise: {named or f'{own} − {rival}'}", *seed_interval(apart), len(apart))
 
 
 def crossing() -> Iterator[Evidence]:
@@ -115,7 +118,7 @@ def low_rate() -> Iterator[Evidence]:
 
 def own_rates() -> Iterator[Evidence]:
     """`proposed` minus its rivals, each at the learning rate that its validation accuracy chooses: on digits of a grid wider than the
-    preset's, on CIFAR-10 of those in the search."""
+    preset's; on CIFAR-10 of those that were tried there, by the validation accuracy of one of the seeds that are compared."""
     rows, rivals = _experiment("rates", "digits", "digits"), ("normal", "noisy", "both", "stability")
     best = {} if rows is None else experiments.chosen(rows)
     for rival in rivals if best else ():
@@ -124,7 +127,8 @@ def own_rates() -> Iterator[Evidence]:
     best = switches.own_rates()
     for rival in rivals:
         if {"proposed", rival} <= best.keys():
-            yield from switch(best["proposed"], best[rival])
+            one, other = (switches.at_rate(method, best[method]) for method in ("proposed", rival))
+            yield from switch(one, other, f"proposed, {best['proposed']:g} − {rival}, {best[rival]:g}")
 
 
 def selection() -> Iterator[Evidence]:

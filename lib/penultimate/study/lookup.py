@@ -13,9 +13,9 @@ from ..centroids import class_means
 from ..jobs import one_thread
 from ..model import penultimate_features
 from ..noise import apply
+from ..progress import no_bars
 from ..runs import Run
 from ..support import files
-from ..support.progress import no_bars
 from ..train import KEPT_IMAGES
 
 # Slider positions; the Gaussian ones of other data sets are in grey levels.

@@ -1,5 +1,6 @@
 """Runs of one preset compared arm by arm, seed by seed: one switch at a time, and each method at a learning rate chosen for it."""
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from ..methods import METHODS
 from ..runs import Config
 from . import published, replication
 
-SEARCHED = 0  # the seed whose validation accuracies choose a learning rate
+SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
 
 
 def accuracies(preset: str, level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> dict[str, dict[int, float]]:
@@ -59,7 +60,18 @@ def rates(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
     )
 
 
-def own_rates(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> dict[str, str]:
-    """Method -> its arm at the learning rate that `replication.chosen` chooses among those of `searched`: validation alone decides."""
-    chosen = replication.chosen(searched(preset, dataset, folder))
-    return {method: replication.arm(Config(dataset=dataset, preset=preset, method=method, lr=lr)) for method, lr in chosen.items()}
+def own_rates(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> dict[str, float]:
+    """Method -> the learning rate that `replication.chosen` chooses among those of `searched`: validation alone decides. Methods of which
+    a single rate was tried are left out."""
+    found = searched(preset, dataset, folder)
+    tried = Counter(record["config"]["method"] for record in found)
+    return {method: lr for method, lr in replication.chosen(found).items() if tried[method] > 1}
+
+
+def at_rate(method: str, lr: float, preset: str = "small", dataset: str = "cifar10") -> str:
+    """The arm of a method at a learning rate.
+
+    >>> at_rate("both", 0.2), at_rate("both", 0.05)
+    ('both, lr=0.2', 'both')
+    """
+    return replication.arm(Config(dataset=dataset, preset=preset, method=method, lr=lr))

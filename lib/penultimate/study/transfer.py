@@ -23,8 +23,8 @@ from .. import calibration, data, evaluate
 from ..metrics import DRAWS
 from ..model import predict
 from ..noise import FIXED, apply, must_touch
+from ..progress import each
 from ..runs import Config, Run, environment
-from ..support.progress import each
 
 TARGETS = (0.9, 0.75, 0.5)  # shares of its clean accuracy that `normal` keeps
 NEAR = 0.05  # a share that lies further from its target is called not reached

@@ -1,1 +1,1 @@
-"""What the method's modules stand on: files, pictures, processes, progress, numbers for people. Nothing of the paper is in here."""
+"""What the method's modules stand on: files, pictures, processes, memory, numbers for people. Nothing of the paper is in here."""

@@ -4,8 +4,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from ..configs import Config
-from ..train import OutOfTime
+from .configs import Config
+from .train import OutOfTime
 
 SECONDS_BETWEEN_LINES = 5
 
