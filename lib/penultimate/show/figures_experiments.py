@@ -157,7 +157,7 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
                 figure.add_scatter(x=[one.bound], y=[-lines], mode="markers", marker=tick, showlegend=False, hoverinfo="skip")
             error = dict(type="data", symmetric=False, array=[one.high - one.mean], arrayminus=[one.mean - one.low], thickness=2)
             figure.add_scatter(
-                x=[one.mean], y=[-lines], error_x=error, mode="markers", marker=dict(color=colour, symbol=symbol, size=9),
+                x=[one.mean], y=[-lines], error_x=error, mode="markers", marker=dict(color=colour, symbol=symbol, size=7),
                 name=one.holds, legendgroup=one.holds, showlegend=one.holds not in named,
                 hovertemplate=f"{one.evidence}: %{{x:+.1f}}<extra></extra>",
             )  # fmt: skip
