@@ -85,11 +85,10 @@ def test_each_method_is_compared_at_the_rate_that_its_validation_chose(monkeypat
     columns = ["method", "arm", "seed", "validation_noisy", "validation", "noisy"]
     rows = [(arm.split(",")[0], arm, seed, *values[:2], values[2] + 0.001 * seed) for arm, values in arms.items() for seed in (0, 1)]
     monkeypatch.setattr(evidence, "_experiment", lambda *which: pd.DataFrame(rows, columns=columns))
-    monkeypatch.setattr(evidence.switches, "own_rates", lambda: {"proposed": 0.05, "both": 0.1, "noisy": 0.05})
-    ours = {"proposed": {0: 0.7, 1: 0.8, 2: 0.9}, "both, lr=0.1": {0: 0.6, 2: 0.9}, "noisy": {2: 0.1}}
-    monkeypatch.setattr(evidence, "_switched", lambda: ours)
-    *digits, small = evidence.own_rates()  # of the one seed shared with noisy no interval over seeds
-    assert small.what == "cifar10, training noise: proposed, 0.05 − both, 0.1" and (small.mean, small.n) == (pytest.approx(0.05), 2)
+    ours = pd.DataFrame([("proposed, 0.1 − both, 0.2", -8.0, -9.0, -7.0, 3), ("alone", 1.0, 1.0, 1.0, 1)])
+    monkeypatch.setattr(evidence.switches, "at_own_rates", lambda *which: ours.set_axis(["what", "mean", "low", "high", "n"], axis=1))
+    *digits, small = evidence.own_rates()  # of one seed alone no interval over seeds
+    assert small == ("cifar10, training noise: proposed, 0.1 − both, 0.2", -0.08, -0.09, -0.07, 3, "points", 0.0)
     found = {one.what.split(": ")[1]: one.mean for one in digits}
     wanted = {"normal, 0.2": 0.1, "noisy, 0.1": 0.02, "both, 0.1": 0.01, "stability, 0.1": -0.01}
     assert found == pytest.approx({f"proposed, 0.1 − {rival}": apart for rival, apart in wanted.items()})
@@ -98,7 +97,7 @@ def test_each_method_is_compared_at_the_rate_that_its_validation_chose(monkeypat
 def test_what_the_records_lack_is_no_evidence(monkeypatch):
     monkeypatch.setattr(evidence, "_experiment", lambda *which: None)
     makers = [getattr(evidence, name) for name in ("crossing", "low_rate", "own_rates", "selection")]
-    monkeypatch.setattr(evidence.switches, "own_rates", dict)
+    monkeypatch.setattr(evidence.switches, "at_own_rates", lambda *which: pd.DataFrame(columns=["mean", "low", "high", "n"]))
     makers.append(lambda: evidence.arm("ablation", "proposed", "margin"))
     makers.append(lambda: evidence.switch("proposed", "no such arm"))
     assert [list(make()) for make in makers] == [[]] * len(makers)

@@ -79,14 +79,11 @@ def _switched() -> dict[str, dict[int, float]]:
     return switches.accuracies("small", Config(dataset="cifar10", preset="small").sigma)
 
 
-def switch(own: str, rival: str, named: str = "") -> Iterator[Evidence]:
-    """One arm of `small` minus another at the noise trained with, paired by seed; of one seed alone there is no interval over seeds.
-
-    named: what they are called, if not by `replication.arm`.
-    """
+def switch(own: str, rival: str) -> Iterator[Evidence]:
+    """One arm of `small` minus another at the noise trained with, paired by seed; of one seed alone there is no interval over seeds."""
     apart = switches.apart(_switched(), own, rival)
     if len(apart) > 1:
-        yield Evidence(f"cifar10, training noise: {named or f'{own} − {rival}'}", *seed_interval(apart), len(apart))
+        yield Evidence(f"cifar10, training noise: {own} − {rival}", *seed_interval(apart), len(apart))
 
 
 def crossing() -> Iterator[Evidence]:
@@ -124,11 +121,10 @@ def own_rates() -> Iterator[Evidence]:
     for rival in rivals if best else ():
         what = f"digits, training noise: {best['proposed']} − {best[rival]}"
         yield Evidence(what, *experiments.difference(rows, best["proposed"], best[rival]))
-    best = switches.own_rates()
-    for rival in rivals:
-        if {"proposed", rival} <= best.keys():
-            one, other = (switches.at_rate(method, best[method]) for method in ("proposed", rival))
-            yield from switch(one, other, f"proposed, {best['proposed']:g} − {rival}, {best[rival]:g}")
+    for one in switches.at_own_rates("small", Config(dataset="cifar10", preset="small").sigma).itertuples():
+        if one.n > 1:
+            interval = (value / 100 for value in (one.mean, one.low, one.high))
+            yield Evidence(f"cifar10, training noise: {one.what}", *interval, one.n)
 
 
 def selection() -> Iterator[Evidence]:

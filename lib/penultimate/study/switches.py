@@ -68,10 +68,14 @@ def own_rates(preset: str = "small", dataset: str = "cifar10", folder: str | Pat
     return {method: lr for method, lr in replication.chosen(found).items() if tried[method] > 1}
 
 
-def at_rate(method: str, lr: float, preset: str = "small", dataset: str = "cifar10") -> str:
-    """The arm of a method at a learning rate.
-
-    >>> at_rate("both", 0.2), at_rate("both", 0.05)
-    ('both, lr=0.2', 'both')
-    """
-    return replication.arm(Config(dataset=dataset, preset=preset, method=method, lr=lr))
+def at_own_rates(preset: str = "small", level: float = 8 / 255, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """`proposed` minus each rival of `replication.COMPARED`, each at the learning rate of `own_rates`, in points, for the seeds that both
+    have there: what, mean, low, high (95 % interval), n."""
+    found, best = accuracies(preset, level, dataset, folder), own_rates(preset, dataset, folder)
+    arms = {m: replication.arm(Config(dataset=dataset, preset=preset, method=m, lr=lr)) for m, lr in best.items()}
+    rows = []
+    for rival in replication.COMPARED:
+        if rival != "proposed" and {"proposed", rival} <= best.keys():
+            values = [100 * value for value in apart(found, arms["proposed"], arms[rival])]
+            rows.append((f"proposed, {best['proposed']:g} − {rival}, {best[rival]:g}", *seed_interval(values), len(values)))
+    return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n"])
