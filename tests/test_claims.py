@@ -94,6 +94,14 @@ def test_each_method_is_compared_at_the_rate_that_its_validation_chose(monkeypat
     assert found == pytest.approx({f"proposed, 0.1 − {rival}": apart for rival, apart in wanted.items()})
 
 
+def test_a_switch_of_the_small_scale_is_judged_at_the_level_that_is_asked_for(monkeypatch):
+    found = {0.06: {"a": {0: 0.7, 1: 0.8, 2: 0.9}, "b": {0: 0.6, 2: 0.9, 3: 0.0}}, 8 / 255: {"a": {0: 0.7, 1: 0.8}, "b": {1: 0.5, 0: 0.5}}}
+    monkeypatch.setattr(evidence, "_switched", found.get)
+    (trained,), (printed,) = evidence.switch("a", "b"), evidence.switch("a", "b", 8 / 255)
+    assert trained.what == "cifar10, training noise: a − b" and (trained.mean, trained.n) == (pytest.approx(0.05), 2)
+    assert printed.what == "cifar10, 8/255: a − b" and (printed.mean, printed.n) == (pytest.approx(0.25), 2)
+
+
 def test_what_the_records_lack_is_no_evidence(monkeypatch):
     monkeypatch.setattr(evidence, "_experiment", lambda *which: None)
     makers = [getattr(evidence, name) for name in ("crossing", "low_rate", "own_rates", "selection")]

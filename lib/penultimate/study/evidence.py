@@ -75,15 +75,17 @@ def _experiment(name: str, dataset: str, preset: str) -> pd.DataFrame | None:
 
 
 @cache
-def _switched() -> dict[str, dict[int, float]]:
-    return switches.accuracies("small", Config(dataset="cifar10", preset="small").sigma)
+def _switched(level: float) -> dict[str, dict[int, float]]:
+    return switches.accuracies("small", level)
 
 
-def switch(own: str, rival: str) -> Iterator[Evidence]:
-    """One arm of `small` minus another at the noise trained with, paired by seed; of one seed alone there is no interval over seeds."""
-    apart = switches.apart(_switched(), own, rival)
+def switch(own: str, rival: str, level: str | float = TRAINED) -> Iterator[Evidence]:
+    """One arm of `small` minus another, paired by seed; of one seed alone there is no interval over seeds."""
+    noise = Config(dataset="cifar10", preset="small").sigma if level == TRAINED else level
+    apart = switches.apart(_switched(noise), own, rival)
     if len(apart) > 1:
-        yield Evidence(f"cifar10, training noise: {own} − {rival}", *seed_interval(apart), len(apart))
+        named = NAMES["noisy"] if level == TRAINED else records.level_name(level)
+        yield Evidence(f"cifar10, {named}: {own} − {rival}", *seed_interval(apart), len(apart))
 
 
 def crossing() -> Iterator[Evidence]:
