@@ -80,7 +80,7 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
     return path
 
 
-def read(experiment: str, dataset: str = "digits", preset: str = "digits", folder: Path | None = None) -> dict:
+def read(experiment: str, dataset: str = "digits", preset: str = "digits", folder: str | Path | None = None) -> dict:
     """What `collect` wrote (default: the committed records). Raises InputError where there is none, or where an arm has a seed twice."""
     path = measured.home("experiments", folder, dataset, preset) / f"{experiment}.json"
     if not path.exists():
