@@ -10,6 +10,7 @@ import pytest
 from penultimate import InputError, data, evaluate, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
+from penultimate.study import switches
 
 DIGITS = records.headline(None, "digits", "digits")
 
@@ -95,11 +96,30 @@ def test_readmes_findings_follow_from_the_records():
     assert f"{costs[0]} points on digits and {costs[1]} on CIFAR-10: both intervals contain -0.5" in text
     means = shape.groupby("method")[["radius", "margin", "ratio"]].mean()
     ours, plain = means.loc["proposed"], means.loc["normal"]
-    assert f"radius {ours.radius:.2f}, of `normal` {plain.radius:.2f}" in text
-    assert (
-        f"({ours.ratio:.1f} times it, of `normal` {plain.ratio:.1f})" in text
-        and f"({ours.margin:.1f}, of `normal` {plain.margin:.1f})" in text
-    )
+    assert f"class radius is {ours.radius:.2f} against {plain.radius:.2f} of `normal`" in text
+    assert f"({ours.ratio:.1f} times it against {plain.ratio:.1f})" in text
+    assert f"({ours.margin:.1f} against {plain.margin:.1f})" in text
+    lost = [-100 * records.differences(cifar).set_index(["method", "level"])["mean"][method, 0.0] for method in ("noisy", "stability")]
+    assert f"(`noisy`) costs {lost[0]:.0f} points and `stability` {lost[1]:.1f}" in text
+
+
+def test_what_is_said_of_the_small_scale_follows_from_the_records():
+    """Matched compute and learning rates, in README, RESULTS and page 08, by the numbers that stand in their sentences."""
+    pages = {path.name: " ".join(path.read_text(encoding="utf-8").split()) for path in (report.README, report.RESULTS)}
+    cells = json.loads((data.HOME / "notebooks" / "08_paper_vs_ours.ipynb").read_text(encoding="utf-8"))["cells"]
+    pages["08"] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown").replace("−", "-")
+
+    def told(table, what: str, sign: int) -> str:
+        """mean [low, high] of a row, or of its opposite."""
+        mean, low, high = (sign * value for value in table.set_index("what").loc[what, ["mean", "low", "high"]])
+        return f"{mean:.1f} [{min(low, high):.1f}, {max(low, high):.1f}]"
+
+    for level, sign in ((0.0, -1), (8 / 255, 1), (0.06, 1)):
+        matched = told(switches.switched("small", level), "proposed − normal, epochs=24", sign)
+        assert all(matched in page.replace("+", "") for page in pages.values()), matched
+    rates = switches.at_own_rates("small", 0.06)
+    for what, sign in (("proposed, 0.1 − both, 0.2", -1), ("proposed, 0.1 − noisy, 0.2", -1), ("proposed, 0.1 − normal, 0.1", 1)):
+        assert all(told(rates, what, sign) in pages[name] for name in ("RESULTS.md", "08")), what
 
 
 def test_without_the_project_beside_the_library_a_report_needs_no_committed_records(tmp_path, monkeypatch):

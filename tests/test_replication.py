@@ -227,12 +227,12 @@ def test_validation_alone_chooses_a_rate(tmp_path):
     keep(0.9, "both", 0, lr=0.1, bn="clean")
     keep(0.9, "both", 0, bn="clean")
     keep(0.3, "normal", 0)
-    assert switches.own_rates(folder=tmp_path) == {"both": 0.1, "proposed": 0.02}  # of `normal` one rate was tried, so none was chosen
-    assert switches.own_rates("tuned", folder=tmp_path) == {} and not len(switches.rates("tuned", folder=tmp_path))
+    table = switches.rates(folder=tmp_path)
+    assert switches.own_rates(table) == {"both": 0.1, "proposed": 0.02}  # of `normal` one rate was tried, so none was chosen
+    assert not len(switches.rates("tuned", folder=tmp_path)) and not len(switches.at_own_rates("tuned", folder=tmp_path))
     compared = switches.at_own_rates(level=LEVEL, folder=tmp_path)  # on test, where `keep` makes the worse rates the better ones
     assert compared.what.tolist() == ["proposed, 0.02 − both, 0.1"] and compared.n.tolist() == [2]
     assert compared["mean"].item() == pytest.approx(100 * np.mean([(0.9 - 0.4) - (0.9 - 0.8), (0.9 - 0.6) - (0.9 - 0.2)]))
-    table = switches.rates(folder=tmp_path)
     assert list(table.index) == ["normal", "both", "proposed"] and list(table["noisy"]) == [0.02, 0.05, 0.1]
     assert table.loc["proposed", ("noisy", 0.02)] == pytest.approx(0.4) and np.isnan(table.loc["normal", ("clean", 0.1)])
 

@@ -14,6 +14,8 @@ LINES = (
     ("#888888", "circle", "solid"), ("#56B4E9", "square", "dash"), ("#8C510A", "diamond", "dot"), ("#7B3294", "x", "dashdot"),
     ("#B8A800", "hexagon", "longdash"),
 )  # fmt: skip
+# Where a method's numbers stand beside its marks, so that those of neighbours do not meet.
+ENDS = {"noisy": "top right", "both": "middle left", "stability": "middle left", "proposed": "middle right"}
 
 
 def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = (), columns: int = 3) -> go.Figure:
@@ -122,8 +124,6 @@ def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) ->
     return figure.update_layout(template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=125), width=WIDTH, height=HEIGHT + 90)
 
 
-# Where a method's numbers stand beside its marks, so that those of neighbours do not meet.
-ENDS = {"noisy": "top right", "both": "middle left", "stability": "middle left", "proposed": "middle right"}
 SHOWN = (-13, 24)  # points
 VERDICTS = {"holds": ("#0072B2", "circle"), "undecided": ("#888888", "diamond"), "does not hold": ("#D55E00", "x")}
 
@@ -144,13 +144,14 @@ def evidence(table: pd.DataFrame, title: str) -> go.Figure:
             colour, symbol = VERDICTS[one.holds]
             line = dict(xref="paper", showarrow=False, font_size=11, y=-lines)
             figure.add_annotation(x=0, text=one.evidence, xanchor="right", xshift=-8, **line)
-            outside = not SHOWN[0] < one.mean < SHOWN[1]
-            number = f" {one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}] " if outside else ""
-            for edge, cut, arrow in ((0, one.low < SHOWN[0], f"◂{number}"), (1, one.high > SHOWN[1], f"{number}▸")):
-                if cut and not (outside and edge != (one.mean > 0)):
-                    told = f"<span style='color:{colour}'>{arrow}</span>"
-                    figure.add_annotation(x=edge, text=told, xanchor="right" if edge else "left", **line)
-            if outside:
+            number, beyond = f"{one.mean:+.0f} [{one.low:+.0f}, {one.high:+.0f}]", not SHOWN[0] < one.mean < SHOWN[1]
+            if one.mean <= SHOWN[0] or (one.low < SHOWN[0] and not beyond):
+                told = f"◂ {number}" if beyond else "◂"
+                figure.add_annotation(x=0, text=f"<span style='color:{colour}'>{told}</span>", xanchor="left", **line)
+            if one.mean >= SHOWN[1] or (one.high > SHOWN[1] and not beyond):
+                told = f"{number} ▸" if beyond else "▸"
+                figure.add_annotation(x=1, text=f"<span style='color:{colour}'>{told}</span>", xanchor="right", **line)
+            if beyond:
                 continue
             if one.bound:
                 tick = dict(symbol="line-ns", size=13, line=dict(color="#888888", width=2))

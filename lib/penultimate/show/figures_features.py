@@ -164,10 +164,10 @@ def film_frame(films: dict[str, dict], index: int) -> go.Figure:
                 x=[epochs[index]], y=[values[index]], mode="markers", showlegend=False, legendgroup=method, row=2, col=2 * panel + 1,
                 marker=dict(color=colour, symbol=marker, size=12, line=dict(width=1, color="white")),
             )  # fmt: skip
-        lows, highs = zip(*((min(film["terms"][term]), max(film["terms"][term])) for film in films.values()), strict=True)
-        edge, last = 0.06 * (max(highs) - min(lows)), first["epochs"][-1]
+        every = [value for film in films.values() for value in film["terms"][term]]
+        edge, last = 0.06 * (max(every) - min(every)), first["epochs"][-1]
         at = dict(row=2, col=2 * panel + 1)
-        figure.update_yaxes(range=[min(lows) - edge, max(highs) + edge], **at)
+        figure.update_yaxes(range=[min(every) - edge, max(every) + edge], **at)
         figure.update_xaxes(title="epoch", range=[-0.06 * last, 1.06 * last], **at)
     legend = dict(orientation="v", y=1, x=1.01, xanchor="left", yanchor="top", font_size=13)
     heading = f"Training, epoch {first['epochs'][index]} of {first['epochs'][-1]}"

@@ -118,9 +118,9 @@ def low_rate() -> Iterator[Evidence]:
 def own_rates() -> Iterator[Evidence]:
     """`proposed` minus its rivals, each at the learning rate that its validation accuracy chooses: on digits of a grid wider than the
     preset's; on CIFAR-10 of those that were tried there, by the validation accuracy of one of the seeds that are compared."""
-    rows, rivals = _experiment("rates", "digits", "digits"), ("normal", "noisy", "both", "stability")
+    rows = _experiment("rates", "digits", "digits")
     best = {} if rows is None else experiments.chosen(rows)
-    for rival in rivals if best else ():
+    for rival in ("normal", "noisy", "both", "stability") if best else ():
         what = f"digits, training noise: {best['proposed']} − {best[rival]}"
         yield Evidence(what, *experiments.difference(rows, best["proposed"], best[rival]))
     for one in switches.at_own_rates("small", Config(dataset="cifar10", preset="small").sigma).itertuples():

@@ -55,6 +55,12 @@ def _exact(measured: dict, level: float) -> float:
     return float(np.mean(measured.get("accuracy_exact", measured["accuracy"])[index]))
 
 
+def under(measured: dict | None, level) -> list[float]:
+    """The mean over draws at a level, as a list of one; of none where that was not measured."""
+    levels = measured["levels"] if measured else []
+    return [float(np.mean(measured["accuracy"][i])) for i, at in enumerate(levels) if np.allclose(at, level, atol=1e-5)]
+
+
 def printed(level: float, dataset: str = "cifar10") -> dict[str, float]:
     """Method -> accuracy as printed, at a noise level; empty where none is known.
 

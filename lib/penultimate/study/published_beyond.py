@@ -12,7 +12,7 @@ from ..metrics import FULL_SIZE, KINDS
 from ..records import cell
 from . import checks
 from .adversary_rules import budget_name
-from .published import COLUMNS, NOT_RUN, TITLES, found
+from .published import COLUMNS, NOT_RUN, TITLES, found, under
 
 
 def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.
         for kind, level in severities:
             reached = {method: [] for method in METHODS}
             for record in own:
-                reached[record["config"]["method"]] += _under(record["metrics"].get(checkpoint, {}).get(kind), level)
+                reached[record["config"]["method"]] += under(record["metrics"].get(checkpoint, {}).get(kind), level)
             if not any(reached.values()):
                 continue
             named = kind.replace("_", " "), " + ".join(map(_severity, kind.split("+"), np.atleast_1d(level)))
@@ -32,12 +32,6 @@ def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.
                 method: f"{cell(*seed_interval(values))}, n={len(values)}" if values else NOT_RUN for method, values in reached.items()
             }
     return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"] if shown else None)
-
-
-def _under(measured: dict | None, level) -> list[float]:
-    """The mean over draws at a level, as a list of one; of none where that was not measured."""
-    levels = measured["levels"] if measured else []
-    return [float(np.mean(measured["accuracy"][i])) for i, at in enumerate(levels) if np.allclose(at, level, atol=1e-5)]
 
 
 def _severity(kind: str, level: float) -> str:
