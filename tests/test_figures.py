@@ -1,8 +1,14 @@
 """Figures show the numbers that they are given."""
 
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from choreographer.errors import BrowserClosedError
 from PIL import Image
 
 from penultimate import figures, records
@@ -44,6 +50,22 @@ def test_a_picture_that_cannot_be_drawn_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="odd one"):
         figures.export([figures.blank("t"), odd], [tmp_path / "t.png", tmp_path / "odd.png"])
     assert (tmp_path / "t.png").exists()
+
+
+def test_a_browser_that_never_answers_is_ended_and_another_draws(tmp_path, monkeypatch):
+    browser, started = tmp_path / "chromium", []
+    shutil.copy(shutil.which("sleep"), browser)
+
+    def write_images(figures, paths, **_):
+        started.append(subprocess.Popen([browser, "60"] if not started else ["true"]))
+        if started[-1].wait():  # as Kaleido tells of a browser that went away
+            raise BrowserClosedError
+        Path(paths[0]).write_bytes(b"drawn")
+
+    monkeypatch.setattr(figures.pio, "write_images", write_images)
+    monkeypatch.setattr(figures, "PATIENCE", 1)
+    assert figures.export([figures.blank("t")], [tmp_path / "t.png"])
+    assert [process.returncode for process in started] == [-signal.SIGKILL, 0] and (tmp_path / "t.png").read_bytes() == b"drawn"
 
 
 def test_gains_are_the_paired_differences():

@@ -2,6 +2,8 @@
 
 import io
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ STYLE = {
 # Theirs with a brown and a grey, for whatever is not a method: classes, lines.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C510A", "#000000", "#B8A800", "#888888")
 WIDTH, HEIGHT = 960, 480
+PATIENCE = 180  # seconds for a browser to draw a batch of figures
 # The zero of an axis of differences: always shown, and below the marks, where a shape would cover them.
 ZERO = dict(rangemode="tozero", zeroline=True, zerolinecolor="#888888", zerolinewidth=2)
 
@@ -206,20 +209,45 @@ def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: st
 
 
 def export(figures: list[go.Figure], paths: list[Path]) -> bool:
-    """Write PNGs at twice the size in one batch (each start of the browser takes seconds); False where no Chrome runs."""
+    """Write PNGs at twice the size in one batch (each start of the browser takes seconds); False where no Chrome runs.
+
+    Of browsers that start at once on a busy machine one may never answer, and Kaleido would wait for ever: after PATIENCE it is ended, and
+    another one tries, once.
+    """
     from choreographer.errors import BrowserClosedError, BrowserDepsError, BrowserFailedError, ChromeNotFoundError
 
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
-        pio.write_images(figures, [str(path) for path in paths], scale=2, **sizes)  # says nothing of a figure that it cannot draw
-    except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError, BrowserClosedError):
-        return False
+    sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
+    for _ in range(2):
+        ended = threading.Event()
+        watch = threading.Timer(PATIENCE, _end_browsers, [ended])
+        watch.daemon = True
+        watch.start()
+        try:
+            pio.write_images(figures, [str(path) for path in paths], scale=2, **sizes)  # says nothing of a figure that it cannot draw
+        except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError, BrowserClosedError):
+            if not ended.is_set():
+                return False
+        finally:
+            watch.cancel()
+        if not ended.is_set():
+            break
     for figure, path in zip(figures, paths, strict=True):
         if not path.exists():
             raise RuntimeError(f"plotly could not draw {path.name} ({figure.layout.title.text}): figure.to_image() says why")
     return True
+
+
+def _end_browsers(ended: threading.Event) -> None:
+    """Set the event, and end every Chrome or Chromium that this process has started."""
+    import psutil
+
+    ended.set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "chrom" in child.name():
+                child.kill()
 
 
 def animate(figures: list[go.Figure], path: Path, milliseconds: int = 450) -> bool:
