@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from penultimate.bench import compare, gpu, hessian, loss, pipeline, startup, step
+from penultimate.bench import card, compare, gpu, hessian, loss, pipeline, startup, step
 from penultimate.bench.loss import LoopLoss
 from penultimate.curvature import hessian as exact_hessian
 from penultimate.curvature import input_curvature
@@ -148,6 +148,22 @@ def test_the_rows_of_a_gpu_on_the_cpu():
     )
 
 
+def test_the_rows_of_a_card_on_the_cpu(monkeypatch, capsys):
+    rows = card.epochs("cpu", images=48, width=2, rounds=1, side=64, backend="eager", batch=16)
+    assert [row.unit for row in rows] == ["images/s", "TFLOP/s"] * 2 and all(row.ours > 0 and row.theirs > 0 for row in rows)
+    for row, share in (rows[:2], rows[2:]):
+        assert row.ratio == pytest.approx(row.ours / row.theirs)  # one round
+        assert share.ours == pytest.approx(max(row.ours, row.theirs) * card.flops(2) / 1e12)
+        assert share.ratio == pytest.approx(share.ours / share.theirs)
+    for few in ("metrics.DRAWS", "metrics.PROBES"):
+        monkeypatch.setattr(f"penultimate.{few}", 1)
+    monkeypatch.setattr("penultimate.metrics.CURVED", 8)
+    row = card.measuring(2.0, "cpu", images=40, width=2)
+    assert row.theirs == 2 and row.ratio == pytest.approx(2 / row.ours) and row.kept == (row.ours < 8)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in told[:2]] == ["card: normal", "card: proposed"] and told[2].startswith("card: accuracies ")
+
+
 def test_flops_are_those_of_the_layers_by_hand():
     """Multiply-adds of a convolution: outputs x inputs x 9 a pixel; twice as many FLOPs, thrice with the backward pass."""
     w, total, last = 4, 0, 4
@@ -173,8 +189,9 @@ def test_the_command_measures_and_names_what_it_does_not_know(tmp_path):
     assert done.returncode == 0 and "10 classes" in done.stdout
     assert json.loads((tmp_path / "loss.json").read_text())["environment"]["threads"] == 1
     if not torch.cuda.is_available():
-        bare = subprocess.run([*call, "gpu"], capture_output=True, text=True)
-        assert bare.returncode == 0 and bare.stderr.strip() == "gpu: its rows need a CUDA GPU, and are left out" and not bare.stdout
+        bare = subprocess.run([*call, "card,gpu"], capture_output=True, text=True)
+        assert bare.returncode == 0 and not bare.stdout
+        assert bare.stderr.splitlines() == [f"{name}: its rows need a CUDA GPU, and are left out" for name in ("card", "gpu")]
     wrong = subprocess.run([*call, "speed"], capture_output=True, text=True)
     assert wrong.returncode and "unknown measurement 'speed'" in wrong.stderr and "Traceback" not in wrong.stderr
 

@@ -20,6 +20,7 @@ from penultimate.show import figures_published
 from penultimate.study import adversary, published, published_beyond, replication, switches
 
 LEVEL = 8 / 255
+RATES = replication.SEARCHES["tuned"][0]
 
 
 def record(config: Config, right: dict[str, float], exact: float = 0.0, images: int = 200) -> dict:
@@ -66,7 +67,7 @@ def folder(tmp_path):
 def test_the_table_stands_beside_the_printed_one(folder):
     table = published.beside(LEVEL, folder=folder)
     assert table.loc["normal", "published"] == "90.06" and table.loc["proposed", "published"] == "91.15"
-    assert table.loc["noisy"].tolist() == ["", *["not run"] * 4]  # an empty cell is better than a guess
+    assert table.loc["noisy"].tolist() == ["", *["not run"] * 5]  # an empty cell is better than a guess
     assert table.loc["normal", "paper, last epoch"].startswith("50.0 [") and table.loc["normal", "paper, last epoch"].endswith("n=1")
     assert table.loc["proposed", "paper, best on test"].startswith("70.0 [")
     low, high = stats.t.interval(0.95, 2, np.mean([52, 53, 57]), stats.sem([52, 53, 57]))
@@ -295,10 +296,11 @@ def test_flatness_and_resistance_are_means_over_seeds(tmp_path):
 
 def test_rates_are_chosen_by_noisy_then_clean_validation_accuracy():
     def looked(method: str, lr: float, noisy: float, clean: float) -> dict:
-        return {"config": {"method": method, "lr": lr}, "history": [{}, {"validation_noisy": noisy, "validation": clean}]}
+        last = {"validation_noisy": noisy, "validation": clean}
+        return {"config": {"preset": "tuned", "method": method, "lr": lr}, "history": [{}, last]}
 
-    found = [looked("both", lr, *row) for lr, row in zip(replication.RATES, ((0.5, 0.9), (0.6, 0.7), (0.6, 0.8), (0.1, 1.0)), strict=True)]
-    broken = [looked("normal", lr, 0.5, 0.5 + lr) for lr in replication.RATES[:-1]]  # at the highest its run broke
+    found = [looked("both", lr, *row) for lr, row in zip(RATES, ((0.5, 0.9), (0.6, 0.7), (0.6, 0.8), (0.1, 1.0)), strict=True)]
+    broken = [looked("normal", lr, 0.5, 0.5 + lr) for lr in RATES[:-1]]  # at the highest its run broke
     assert replication.chosen(found + broken) == {"both": 0.1, "normal": 0.1}
 
 
@@ -311,16 +313,17 @@ def test_a_method_of_which_every_rate_broke_off_is_left_out(tmp_path):
         if config.method == "both":
             replication.break_off(config, "the loss is not finite", tmp_path)
     rates = replication.rates(tmp_path)
-    assert rates == {"proposed": None}
-    kept = {"config": {"method": "proposed", "lr": 0.01}, "history": [{"validation_noisy": 0.5, "validation": 0.5}]}
+    assert rates == {"brief": {}, "tuned": {"proposed": None}}
+    kept = {"config": {"preset": "tuned", "method": "proposed", "lr": 0.01}, "history": [{"validation_noisy": 0.5, "validation": 0.5}]}
     assert replication.chosen([kept], 2 * replication.broken_off(tmp_path, "cifar10")) == {"proposed": 0.01}
     by_name = {step.name: {c.method for c in step.configs} for step in replication.steps(rates)}
     assert by_name["tuned: five methods, three seeds"] == {"normal", "noisy", "both", "stability"}
+    assert by_name["brief: five methods, three seeds"] == set(replication.COMPARED)
     assert by_name["tuned: proposed, bn clean"] == set() and "proposed" in by_name["paper: normal, proposed"]
 
 
 def test_the_steps_hold_what_is_compared_and_no_run_twice():
-    steps = replication.steps({"proposed": 0.2, "normal": 0.01})
+    steps = replication.steps({"tuned": {"proposed": 0.2, "normal": 0.01}, "brief": {"proposed": 0.03}})
     configs = [one for step in steps for one in step.configs]
     assert len({one.hash for one in configs}) == len(configs)
     by_name = {step.name: step.configs for step in steps}
@@ -330,7 +333,11 @@ def test_the_steps_hold_what_is_compared_and_no_run_twice():
     assert len(tuned) == 15 and {c.lr for c in tuned if c.method == "proposed"} == {0.2} and not any(c.train_on_all for c in tuned)
     (matched,) = {(c.epochs, c.lr) for c in by_name["tuned: normal, twice the epochs"]}
     assert matched == (2 * tuned[0].epochs, 0.01)
-    assert {c.seed for c in by_name["learning rates"]}.isdisjoint({c.seed for c in configs if c.preset == "tuned" and c.epochs > 10})
+    brief = by_name["brief: five methods, three seeds"]
+    assert len(brief) == 15 and {c.lr for c in brief if c.method == "proposed"} == {0.03} and {c.epochs for c in brief} == {10}
+    for preset, (_, epochs) in replication.SEARCHES.items():
+        assert {(c.seed, c.epochs) for c in by_name[f"{preset}: learning rates"]} == {(metrics.TRIAL_SEED, epochs)}
+        assert max(c.seed for c in configs if c.preset == preset and c not in by_name[f"{preset}: learning rates"]) < metrics.TRIAL_SEED
     for step in steps:  # results at length, trials briefly
         assert {metrics.at_length(c) for c in step.configs} == {not step.folder}
 
@@ -338,9 +345,9 @@ def test_the_steps_hold_what_is_compared_and_no_run_twice():
 def test_the_committed_records_are_counted_by_step(folder):
     rates = {"normal": 0.03, "proposed": 0.2}
     looked = [
-        record(config("tuned", m, replication.SEARCH_SEED, lr=lr, epochs=replication.SEARCH_EPOCHS), {"last": 0.5})
+        record(config("tuned", m, replication.SEARCH_SEED, lr=lr, epochs=replication.SEARCHES["tuned"][1]), {"last": 0.5})
         for m in rates
-        for lr in replication.RATES
+        for lr in RATES
     ]
     for one in looked:
         best = one["config"]["lr"] == rates[one["config"]["method"]]
@@ -350,8 +357,8 @@ def test_the_committed_records_are_counted_by_step(folder):
     replication.break_off(lost, "the loss is not finite", folder)
     counted = published.progress(folder=folder).set_index("step")
     finished = counted.finished
-    assert counted["broke off"].to_dict() == {step: int(step == "learning rates") for step in counted.index}
-    assert finished["learning rates"] == 8 and finished["tuned: five methods, three seeds"] == 6
+    assert counted["broke off"].to_dict() == {step: int(step == "tuned: learning rates") for step in counted.index}
+    assert finished["tuned: learning rates"] == 8 and finished["tuned: five methods, three seeds"] == 6
     assert finished["paper: normal, proposed"] == 2 and finished["tuned: proposed, bn clean"] == 3 and finished["paper: five seeds"] == 0
 
 
@@ -359,7 +366,8 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     """All steps on two methods and narrow networks: a budget of nothing, then all of it, then from the store."""
     monkeypatch.setattr(replication, "COMPARED", ("normal", "proposed"))
     monkeypatch.setattr(replication, "ALL", ("normal", "proposed"))
-    monkeypatch.setattr(replication, "RATES", (0.01, 1e30))  # at the second the loss overflows
+    for preset in replication.SEARCHES:
+        monkeypatch.setitem(replication.SEARCHES, preset, ((0.01, 1e30), 1))  # at the second the loss overflows
     for few in ("metrics.DRAWS", "metrics.FULL_DRAWS", "metrics.PROBES"):
         monkeypatch.setattr(f"penultimate.{few}", 1)
     monkeypatch.setattr("penultimate.metrics.CURVED", 4)
@@ -371,9 +379,10 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     call = ["replicate", "--dataset", "digits", "--attacked", "4", "--records", str(tmp_path / "records")]
     call += [word for name, value in trial.items() for word in (f"--{name}", str(value))]
     run = lambda *more: CliRunner().invoke(cli.app, [*call, *more])  # noqa: E731
-    assert str(run("--steps", "9-12").exception) == "steps '9-12': give numbers from 1 to 11"
-    assert str(run("--steps", "4-5").exception).endswith("take it first (--steps 3)") and not (tmp_path / "runs").exists()
-    assert "paper: five seeds" in run("--steps", "10", "--budget", "0s").output  # which no search has a say in
+    assert str(run("--steps", "9-16").exception) == "steps '9-16': give numbers from 1 to 15"
+    for asked, first in (("3", 2), ("8-9", 7)):
+        assert str(run("--steps", asked).exception).endswith(f"take it first (--steps {first})") and not (tmp_path / "runs").exists()
+    assert "paper: five seeds" in run("--steps", "14", "--budget", "0s").output  # which no search has a say in
     with monkeypatch.context() as patched:
         patched.setattr("penultimate.train.Trainer.epoch", lambda self, epoch: 1 / torch.zeros(2).view(3))  # no fault of the rate
         failed = run("--steps", "1")
@@ -381,11 +390,12 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     stopped = run("--budget", "0s")
     assert stopped.exit_code == 0 and "2 of 2 runs of these steps are left; call again to go on" in stopped.output, stopped.output
     done = run()
-    assert done.exit_code == 0 and "every step is done; 2 runs broke off" in done.output, done.output
-    turns = ("[1/11] smoke run: 0 of 2", "[2/11] paper: normal, proposed: 0 of 2", "[3/11] learning rates: 0 of 4", "[4/11] tuned")
-    assert [done.output.count(line) for line in turns] == [1, 1, 1, 1]
+    assert done.exit_code == 0 and "every step is done; 4 runs broke off" in done.output, done.output
+    turns = ("[1/15] smoke run: 0 of 2", "[2/15] brief: learning rates: 0 of 4", "[3/15] brief: five")
+    turns += ("[6/15] paper: normal, proposed: 0 of 2", "[7/15] tuned: learning rates: 0 of 4", "[8/15] tuned")
+    assert [done.output.count(line) for line in turns] == [1] * 6
     again = run()  # nothing is trained, broken runs neither
-    assert again.exit_code == 0 and "trained" not in again.output and "every step is done; 2 runs" in again.output, again.output
+    assert again.exit_code == 0 and "trained" not in again.output and "every step is done; 4 runs" in again.output, again.output
     kept = tmp_path / "records" / "trial"  # where no table looks
     assert not list((tmp_path / "records").glob("*/*.json"))
     wanted = {c for step in replication.steps({}, "digits", **trial) for c in step.configs if c.preset == "paper" and not step.folder}
@@ -397,9 +407,10 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
         assert len(last["curvature"]["kappa"]) == len(last["curvature"]["frobenius"]) == 4
     attacked = {path.stem for path in (kept / "adversary" / "digits-paper").glob("*.json")}
     assert attacked == set(found)
-    assert len(list((kept / "search").glob("*/*.json"))) == 2
-    tuned = [json.loads(path.read_text())["config"] for path in (kept / "digits-tuned").glob("*.json")]
-    assert {c["lr"] for c in tuned if c["method"] in replication.ALL} == {0.01}
+    assert len(list((kept / "search").glob("*/*.json"))) == 4
+    for preset, folder in ((preset, kept / f"digits-{preset}") for preset in replication.SEARCHES):
+        own = [json.loads(path.read_text())["config"] for path in folder.glob("*.json")]
+        assert {c["lr"] for c in own if c["method"] in replication.ALL} == {0.01}, preset
     shutil.rmtree(kept / "adversary")
     monkeypatch.setattr("penultimate.commands.cli_replicate.find_spec", lambda name: None)
     bare = run()

@@ -73,7 +73,7 @@ def test_defaults_are_the_authors_settings():
         crops="independent", bn="separate", train_on_all=True, best_on_test=True,
     )  # fmt: skip
     assert {name: getattr(paper, name) for name in expected} == expected
-    for preset in ("digits", "small", "tuned"):  # the sound choice of every switch
+    for preset in ("digits", "small", "tuned", "brief"):  # the sound choice of every switch
         sound = Config(preset=preset)
         assert (sound.crops, sound.bn, sound.train_on_all, sound.best_on_test) == ("shared", "joint", False, False)
 
@@ -87,7 +87,7 @@ def test_discriminative_puts_the_whole_weight_on_the_clean_view():
     "field, message",
     [
         (dict(method="normal2"), "unknown method 'normal2': choose one of normal, noisy, both, stability, discriminative, proposed"),
-        (dict(preset="large"), "unknown preset 'large': choose one of digits, small, paper, tuned"),
+        (dict(preset="large"), "unknown preset 'large': choose one of digits, small, paper, tuned, brief"),
         (dict(noise="gauss"), "unknown noise 'gauss': choose one of gaussian"),
         (dict(bn="split"), "unknown bn 'split': choose one of joint, separate, clean"),
         (dict(network="vgg"), "unknown network 'vgg'"),
@@ -287,7 +287,7 @@ def test_paper_has_every_switch_of_the_authors():
     assert (Config(dataset="cifar10", preset="paper").sigma, Config(dataset="svhn", preset="paper").sigma) == (0.06, 0.15)
 
 
-@pytest.mark.parametrize("preset", ["digits", "small", "tuned"])
+@pytest.mark.parametrize("preset", ["digits", "small", "tuned", "brief"])
 def test_the_other_presets_have_the_sound_switches(preset):
     config = Config(dataset="cifar10", preset=preset)
     assert (config.crops, config.bn, config.best_on_test, config.train_on_all) == ("shared", "joint", False, False)

@@ -405,6 +405,28 @@ def test_compiled_for_training_alone_in_whole_graphs(tiny, digits, method, bn, p
     torch.compiler.reset()
 
 
+def test_runs_of_one_size_share_what_was_compiled(tiny, digits):
+    """A second run of the same method compiles nothing, other methods what they add, a run of other sizes all of it again."""
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    def compiled(**fields) -> int:
+        trainer, before = Trainer(tiny(**fields), digits, "cpu"), len(graphs)
+        assert trainer.batches * trainer.config.batch == 128  # no smaller last batch
+        trainer.compile(backend=counting)
+        trainer.epoch(0)
+        return len(graphs) - before
+
+    assert compiled(method="normal") == 1 and compiled(method="noisy", seed=1, lr=0.01) == 0
+    assert compiled(method="both") == 1 and compiled(method="proposed") > 0  # two views; the loss
+    assert compiled(method="proposed", seed=2, lr=0.01) == compiled(method="stability") == compiled(method="normal", seed=3) == 0
+    assert compiled(method="normal", batch=32) == 1 and compiled(method="normal") == 1
+    torch.compiler.reset()
+
+
 def test_without_a_working_compiler_training_goes_on_and_a_line_says_so(monkeypatch, capsys):
     def broken(*given, **options):
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")

@@ -32,17 +32,17 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
     check(perturbation, pixels)
     if len(pixels) != len(labels):
         raise InputError(f"{len(pixels)} images but {len(labels)} labels")
-    result = torch.empty(len(levels), draws, len(labels), dtype=torch.bool)
+    result = torch.empty(len(levels), draws, len(labels), dtype=torch.bool, device=pixels.device)
     for level_index, level in enumerate(levels):
         if level == 0:
-            result[level_index] = (predict(model, pixels) == labels).cpu()
+            result[level_index] = predict(model, pixels) == labels
             continue
         for draw in range(draws):
             for chunk, (part, truth) in enumerate(zip(pixels.split(CHUNK), labels.split(CHUNK), strict=True)):
                 generator = torch.Generator(pixels.device).manual_seed((seed * MOST_DRAWS + draw) * 100_000 + chunk)
                 hits = predict(model, apply(perturbation, part, level, generator)) == truth
-                result[level_index, draw, chunk * CHUNK : chunk * CHUNK + len(truth)] = hits.cpu()
-    return result.numpy()
+                result[level_index, draw, chunk * CHUNK : chunk * CHUNK + len(truth)] = hits
+    return result.cpu().numpy()
 
 
 def sweep(model: nn.Module, images: Tensor, labels: Tensor, perturbation: str, levels, draws: int, seed: int = 0, per_image: bool = False):

@@ -1,8 +1,9 @@
 """What a run's record says of its network: accuracy under noise, with the correctness of each image, and the feature geometry; at full size
 also accuracy under other perturbations and the curvature of CURVED images.
 
-Cost at full size, in passes through the network: 51 of the test images for the noise, 32 for the other perturbations; for the curvature,
-21 gradients of each of CURVED images for `kappa` and 10 for `frobenius`, together fewer than one epoch of training has.
+Cost at full size, in passes through the network: 51 of the test images for the noise (`brief`: 26), 32 for the other perturbations; for
+the curvature, 21 gradients of each of CURVED images (`brief`: a quarter of them) for `kappa` and 10 for `frobenius`, together fewer than
+one epoch of training has.
 """
 
 import math
@@ -21,8 +22,9 @@ from .support.splits import Split, Splits
 # Standard deviations at which a run is measured, beside the one it trains at, and how often.
 LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}
 DRAWS = 5
-# The presets of the published comparison are measured at more length; their trials, which no result rests on, with one draw.
-FULL_SIZE, FULL_DRAWS = ("paper", "tuned"), 10
+# The presets of the published comparison are measured at more length, `brief` at less of it; their trials, which no result rests on, with
+# one draw.
+FULL_SIZE, FULL_DRAWS = ("paper", "tuned", "brief"), 10
 TRIAL_SEED = 100  # seeds from here on are those of trials: smoke runs, searches of learning rates
 KINDS = {
     "uniform": (8 / 255, 16 / 255), "occlusion": (0.125, 0.25), "low_resolution": (2.0, 3.0),
@@ -45,7 +47,14 @@ def at_length(config: Config) -> bool:
 
 def draws(config: Config) -> int:
     """How often noise is drawn."""
-    return FULL_DRAWS if at_length(config) else 1 if config.preset in FULL_SIZE else DRAWS
+    if config.preset not in FULL_SIZE or (config.preset == "brief" and at_length(config)):
+        return DRAWS
+    return FULL_DRAWS if at_length(config) else 1
+
+
+def curved(config: Config) -> int:
+    """Of how many test images the curvature is measured."""
+    return CURVED // 4 if config.preset == "brief" else CURVED
 
 
 @torch.inference_mode()
@@ -71,9 +80,9 @@ def measure(model: Classifier, splits: Splits, config: Config) -> dict:
     return {"gaussian": gaussian, **others, "geometry": shape}
 
 
-def curvature(model: Classifier, splits: Splits) -> dict:
-    """`curvatures` of CURVED test images (`sample`), with 4 digits. The model must not be compiled: torch.func goes through it."""
-    test = sample(splits.test, CURVED).to(model.head.weight.device)
+def curvature(model: Classifier, splits: Splits, images: int) -> dict:
+    """`curvatures` of so many test images (`sample`), with 4 digits. The model must not be compiled: torch.func goes through it."""
+    test = sample(splits.test, images).to(model.head.weight.device)
     parts = zip(data.to_unit(test.images).split(PART), test.labels.split(PART), strict=True)
     rows = [curvatures(model, images, labels, index) for index, (images, labels) in enumerate(parts)]
     settings = {"images": len(test), "space": SPACE, "step": STEP, "probes": PROBES}

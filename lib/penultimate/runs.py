@@ -20,7 +20,7 @@ from .batches import training_set
 from .configs import PRESETS, Config, grid
 from .model import Classifier, build
 from .support import files, integrity
-from .train import OutOfTime, Trained, train
+from .train import OutOfTime, Trained, placed, train
 
 __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]
 
@@ -152,11 +152,11 @@ def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadl
 def record(config: Config, splits: data.Splits, trained: Trained, device: str) -> dict:
     """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history."""
     started = time.perf_counter()
-    afresh = lambda weights: _model(config, {name: tensor.cpu() for name, tensor in weights.items()}).to(device)  # noqa: E731
+    afresh = lambda weights: placed(_model(config, {k: v.cpu() for k, v in weights.items()}), torch.device(device))  # noqa: E731
     network = afresh(trained.model.state_dict())  # what was trained may be compiled, for batches of other sizes
     measured = {"last": metrics.measure(network, splits, config)}
     if metrics.at_length(config):
-        measured["last"]["curvature"] = metrics.curvature(network, splits)
+        measured["last"]["curvature"] = metrics.curvature(network, splits, metrics.curved(config))
     if trained.best_epoch:
         measured["best_on_test"] = {"epoch": trained.best_epoch, **metrics.measure(afresh(trained.best), splits, config)}
     trained_on, names = training_set(config, splits), splits.classes

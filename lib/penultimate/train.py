@@ -64,6 +64,21 @@ def compiles(device: torch.device) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=1)
+def graphs_of(*sizes) -> None:
+    """Drop what was compiled for other sizes: PyTorch keeps eight graphs of a function. Runs of one size go on with those there are, which
+    a process compiles once: two of the backbone, for one and for two views, or four where the last batch is smaller."""
+    torch.compiler.reset()
+
+
+def placed(model: Classifier, device: torch.device) -> Classifier:
+    """The model on a device; on a GPU channels-last, the layout in which its convolutions are fast.
+
+    On the CPU that would be faster too, but PyTorch 2.13 then corrupts memory at width 4.
+    """
+    return model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.preserve_format)
+
+
 def kept_epochs(epochs: int) -> list[int]:
     """The epochs after which features are kept: 0 (before training), early ones densely, the last.
 
@@ -86,7 +101,7 @@ class Trainer:
         mean, std = channel_statistics(train.images)
         std = torch.where(std > 0, std, 1.0)  # a channel that is constant in all images
         model = build(config.network, config.width, config.dim, len(splits.classes), mean, std, config.seed)
-        self.model = model.to(self.device)
+        self.model = placed(model, self.device)
         names = ("delta_v", "delta_d", "compact", "noisy", "margin", "reg", "tracking")
         self.loss = DiscriminativeLoss(
             len(splits.classes), config.dim, momentum=config.mu, **{name: getattr(config, name) for name in names}
@@ -100,17 +115,16 @@ class Trainer:
         self.best, self.best_epoch = {}, None
         self.on_disk, self.next_save = 0, 0.0  # epochs that the checkpoint holds; when the next one is due
         self.as_written = nullcontext  # inside, nothing compiled is used
-        if self.device.type == "cuda":  # on the CPU, channels-last would be faster, but PyTorch 2.13 then corrupts memory at width 4
-            self.model.to(memory_format=torch.channels_last)
-            if config.epochs * self.batches >= WORTH_COMPILING and compiles(self.device):
-                self.compile()
+        if self.device.type == "cuda" and config.epochs * self.batches >= WORTH_COMPILING and compiles(self.device):
+            self.compile()
 
     def compile(self, backend="inductor") -> None:
         """Compile the backbone and the loss for what a training step brings, each as one graph for each size of batch.
 
         Not for what evaluation brings: its sizes would make the graphs general, and slower, and soon be more than PyTorch keeps.
         """
-        torch.compiler.reset()  # it keeps eight graphs of a function, those of this process's earlier runs among them
+        config = self.config
+        graphs_of(config.network, config.width, config.dim, config.batch, self.train.images.shape, str(backend))
         self.model.backbone.compile(backend=backend, dynamic=False)
         self.loss.compile(backend=backend, dynamic=False)
         self.as_written = lambda: torch.compiler.set_stance("force_eager")

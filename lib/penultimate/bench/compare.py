@@ -11,7 +11,7 @@ from ..data import HOME
 from ..records import pipes
 from ..support import files
 from ..support.wording import counted
-from . import NAMES
+from . import NAMES, ON_A_GPU
 
 ROUNDS = 9
 MET = {True: "kept", False: "missed"}
@@ -65,7 +65,7 @@ def _calls(timer: timeit.Timer) -> int:
 def committed() -> str:
     """The table, in RESULTS, of the committed measurements."""
     paths = {name: HOME / "data" / "records" / "bench" / f"{name}.json" for name in NAMES}
-    return markdown({name: files.read_json(path) for name, path in paths.items() if name != "gpu" or path.exists()})
+    return markdown({name: files.read_json(path) for name, path in paths.items() if name not in ON_A_GPU or path.exists()})
 
 
 def markdown(found: dict[str, dict]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import one_of
-from ..bench import NAMES
+from ..bench import NAMES, ON_A_GPU
 from .options import Records, app
 
 
@@ -33,9 +33,10 @@ def bench(
     chosen, found = list(NAMES) if names == "all" else names.split(","), {}
     for name in chosen:
         one_of("measurement", name, NAMES)
-    if "gpu" in chosen and not torch.cuda.is_available():
-        typer.echo("gpu: its rows need a CUDA GPU, and are left out", err=True)
-        chosen.remove("gpu")
+    for name in () if torch.cuda.is_available() else ON_A_GPU:
+        if name in chosen:
+            typer.echo(f"{name}: its rows need a CUDA GPU, and are left out", err=True)
+            chosen.remove(name)
     torch.set_num_threads(threads)
     keep_freed()  # as in training; both sides have it
     for name in chosen:
@@ -43,7 +44,7 @@ def bench(
         typer.echo(f"{name}: measuring", err=True)
         module = importlib.import_module(f"penultimate.bench.{name}")
         rows = module.measure()
-        around = environment("cuda" if name == "gpu" else "cpu") | {"cores": os.cpu_count(), "load": load}
+        around = environment("cuda" if name in ON_A_GPU else "cpu") | {"cores": os.cpu_count(), "load": load}
         found[name] = {"environment": around, "rows": [row._asdict() for row in rows]}
         found[name] |= {further: getattr(module, further)() for further in ("shares", "reasons") if hasattr(module, further)}
         files.write_json((records or data.CACHE / "bench") / f"{name}.json", found[name])

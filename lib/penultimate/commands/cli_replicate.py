@@ -39,7 +39,7 @@ def replicate(
         typer.echo("pyautoattack is not installed here: no run is attacked; everything else is measured")
 
     def all_steps() -> list[replication.Step]:
-        """As far as they are known: those of the last turn depend on the learning rates."""
+        """As far as they are known: those of later turns depend on the learning rates."""
         return replication.steps(replication.rates(folder, dataset, **fields), dataset, **fields)
 
     def left(configs) -> list:
@@ -64,13 +64,15 @@ def replicate(
     wanted = set(range(1, len(names) + 1)) if only is None else set(seeds_of(only, "steps"))
     if not wanted <= set(range(1, len(names) + 1)):
         raise InputError(f"steps {only!r}: give numbers from 1 to {len(names)}")
-    for turn in range(3):
+    for turn in range(5):
         steps = all_steps()
         places = {config: step.folder for step in steps for config in step.configs}
         chosen = [(number, step) for number, step in enumerate(steps, 1) if step.turn == turn and number in wanted]
         configs = [config for _, step in chosen for config in step.configs]
-        if turn == 2 and any(c.preset == "tuned" for c in configs) and left(steps[2].configs):
-            raise InputError(f"steps {only!r} take learning rates that step 3 chooses: take it first (--steps 3)")
+        for needed in dict.fromkeys(step.rates_of for _, step in chosen if step.rates_of):
+            number = names.index(f"{needed}: learning rates") + 1
+            if left(steps[number - 1].configs):
+                raise InputError(f"steps {only!r} take learning rates that step {number} chooses: take it first (--steps {number})")
         for number, step in chosen:
             done = len(step.configs) - len(left(step.configs))
             typer.echo(f"[{number}/{len(names)}] {step.name}: {done} of {len(step.configs)} runs are done")

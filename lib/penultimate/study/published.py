@@ -15,7 +15,7 @@ from . import replication
 
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
 PUBLISHED = {("cifar10", 8 / 255): {"normal": 0.9006, "proposed": 0.9115}}
-COLUMNS = [("paper", "last"), ("paper", "best_on_test"), ("tuned", "last"), ("small", "last")]
+COLUMNS = [("paper", "last"), ("paper", "best_on_test"), ("tuned", "last"), ("brief", "last"), ("small", "last")]
 TITLES = {"last": "last epoch", "best_on_test": "best on test"}
 NOT_RUN, ONE_SEED = "not run", "one seed"
 

@@ -1,8 +1,9 @@
-"""The published comparison at full size, as steps, each of use without those after it: a smoke run, `paper`, learning rates, `tuned`, more.
+"""The published comparison at full size, as steps, each of use without those after it: a smoke run, `brief`, `paper`, `tuned`, more.
 
-A step is a list of configurations. The learning rates of `tuned` are chosen for each method among RATES, by its noisy, then its clean
-accuracy on the validation split after SEARCH_EPOCHS epochs, on a seed that no result uses. A run whose loss is not finite would break off
-again: it leaves a record of that, broken/<dataset>-<preset>/<name>.json, with its name, configuration and reason, and counts as done.
+A step is a list of configurations. In `brief` and `tuned` each method has a learning rate of its own, chosen by SEARCHES: the one with the
+best noisy, then clean accuracy on the validation split after a few epochs, on a seed that no result uses. A run whose loss is not finite
+would break off again: it leaves a record of that, broken/<dataset>-<preset>/<name>.json, with its name, configuration and reason, and
+counts as done.
 """
 
 import dataclasses
@@ -18,30 +19,29 @@ from . import checks
 
 COMPARED = ("normal", "noisy", "both", "stability", "proposed")
 ALL = (*COMPARED, "discriminative")
-RATES, SEARCH_EPOCHS, SEARCH_SEED = (0.01, 0.03, 0.1, 0.2), 10, TRIAL_SEED
+SEARCHES = {"brief": ((0.03, 0.1, 0.3), 3), "tuned": ((0.01, 0.03, 0.1, 0.2), 10)}  # preset: learning rates tried, epochs of each
+SEARCH_SEED = TRIAL_SEED
 
 
 class Step(NamedTuple):
     """Configurations that are trained before those of the next step where there are not processes enough for both.
 
-    turn: steps of one turn need nothing of each other. folder: of their records, below that of results.
+    turn: steps of one turn need nothing of each other. folder: of their records, below that of results. rates_of: the preset whose
+    learning rates must have been chosen before.
     """
 
     name: str
     configs: list[Config]
-    turn: int = 2
+    turn: int = 4
     folder: str = ""
+    rates_of: str = ""
 
 
-def search(dataset: str = "cifar10", **fields) -> list[Config]:
-    """The runs that the learning rates of `tuned` are chosen by; fields of Config hold for all."""
-    common = {"preset": "tuned", "epochs": SEARCH_EPOCHS, "dataset": dataset} | fields
-    return [config for lr in RATES for config in grid(ALL, [SEARCH_SEED], **(common | {"lr": lr}))]
-
-
-def searched(found: list[dict]) -> list[dict]:
-    """Among records, those of `search`."""
-    return [r for r in found if r["config"]["preset"] == "tuned" and r["config"]["seed"] == SEARCH_SEED]
+def search(preset: str = "tuned", dataset: str = "cifar10", **fields) -> list[Config]:
+    """The runs that the learning rates of a preset are chosen by; fields of Config hold for all."""
+    rates, epochs = SEARCHES[preset]
+    common = {"preset": preset, "epochs": epochs, "dataset": dataset} | fields
+    return [config for lr in rates for config in grid(ALL, [SEARCH_SEED], **(common | {"lr": lr}))]
 
 
 def break_off(config: Config, reason: str, folder: Path) -> None:
@@ -58,63 +58,73 @@ def broken_off(folder: Path, dataset: str) -> list[dict]:
 
 
 def chosen(found: list[dict], broken: list[dict] = ()) -> dict[str, float | None]:
-    """Method -> the best learning rate among the records of `search`; None for a method of which every rate broke off."""
+    """Method -> the best learning rate among the records of one preset's `search`; None for a method of which every rate broke off."""
     best = {}
     for last, config in ((record["history"][-1], record["config"]) for record in found):
         reached = last["validation_noisy"], last["validation"]
         if config["method"] not in best or reached > best[config["method"]][0]:
             best[config["method"]] = reached, config["lr"]
-    lost = Counter(record["config"]["method"] for record in searched(broken))
-    none = {method: None for method, rates in lost.items() if rates == len(RATES) and method not in best}
+    lost = Counter((record["config"]["preset"], record["config"]["method"]) for record in broken)
+    none = {method: None for (preset, method), rates in lost.items() if rates == len(SEARCHES[preset][0]) and method not in best}
     return none | {method: lr for method, (_, lr) in best.items()}
 
 
-def rates(folder: Path, dataset: str = "cifar10", **fields) -> dict[str, float | None]:
-    """`chosen` from the records below a folder, of the runs of `search` alone: trials of other fields may lie there as well."""
-    names, looked = {config.name for config in search(dataset, **fields)}, folder / "search"
-    kept = read(looked, dataset) if looked.is_dir() else [], broken_off(folder, dataset)
-    return chosen(*([record for record in found if record["name"] in names] for found in kept))
+def rates(folder: Path, dataset: str = "cifar10", **fields) -> dict[str, dict[str, float | None]]:
+    """Preset -> `chosen` from the records below a folder, of the runs of `search` alone: trials of other fields may lie there as well."""
+    looked, broken = folder / "search", broken_off(folder, dataset)
+    found = read(looked, dataset) if looked.is_dir() else []
+    own = {preset: {config.name for config in search(preset, dataset, **fields)} for preset in SEARCHES}
+    return {preset: chosen(*([r for r in kept if r["name"] in names] for kept in (found, broken))) for preset, names in own.items()}
 
 
-def steps(rates: dict[str, float], dataset: str = "cifar10", **fields) -> list[Step]:
+def steps(rates: dict[str, dict[str, float | None]], dataset: str = "cifar10", **fields) -> list[Step]:
     """All steps, first things first.
 
-    rates: `chosen`; until the step 'learning rates' is done a method has the preset's, and one that has none is left out of `tuned`. fields
-    of Config hold for every run, as width=2, epochs=1 for a trial.
+    rates: as of `rates`; until its learning rates are chosen a method has the preset's, and one that has none is left out of that preset.
+    fields of Config hold for every run, as width=2, epochs=1 for a trial.
 
-    >>> [step.name for step in steps({})][:4]
-    ['smoke run', 'paper: normal, proposed', 'learning rates', 'tuned: five methods, three seeds']
+    >>> [step.name for step in steps({})][:3]
+    ['smoke run', 'brief: learning rates', 'brief: five methods, three seeds']
     """
 
     def own(preset: str, methods, seeds, **more) -> list[Config]:
         return grid(methods, seeds, **({"dataset": dataset, "preset": preset} | more | fields))
 
-    def tuned(methods, seeds, **more) -> list[Config]:
-        able = [m for m in methods if rates.get(m, "the preset's") is not None]
-        return [config for seed in seeds for m in able for config in own("tuned", [m], [seed], lr=rates.get(m), **more)]
+    def searching(preset: str, turn: int) -> Step:
+        return Step(f"{preset}: learning rates", search(preset, dataset, **fields), turn, "search")
 
-    twice = 2 * Config(dataset=dataset, preset="tuned").epochs
+    def at_own(preset: str, what: str, methods, seeds, turn: int = 4, **more) -> Step:
+        known = rates.get(preset, {})
+        able = [m for m in methods if known.get(m, "the preset's") is not None]
+        configs = [config for seed in seeds for m in able for config in own(preset, [m], [seed], lr=known.get(m), **more)]
+        return Step(f"{preset}: {what}", configs, turn, rates_of=preset)
+
+    twice = {preset: {"epochs": 2 * Config(dataset=dataset, preset=preset).epochs} for preset in SEARCHES}
     return [
         Step("smoke run", own("paper", ALL, [TRIAL_SEED], images=6400, epochs=10), 0, "rehearsal"),
-        Step("paper: normal, proposed", own("paper", ["normal", "proposed"], [0]), 1),
-        Step("learning rates", search(dataset, **fields), 1, "search"),
-        Step("tuned: five methods, three seeds", tuned(COMPARED, range(3))),
+        searching("brief", 1),
+        at_own("brief", "five methods, three seeds", COMPARED, range(3), 2),
+        at_own("brief", "normal, twice the epochs", ["normal"], range(3), 2, **twice["brief"]),
+        at_own("brief", "discriminative", ["discriminative"], range(3), 2),
+        Step("paper: normal, proposed", own("paper", ["normal", "proposed"], [0]), 3),
+        searching("tuned", 3),
+        at_own("tuned", "five methods, three seeds", COMPARED, range(3)),
         Step("paper: the other methods", own("paper", ["noisy", "both", "stability", "discriminative"], [0])),
-        Step("tuned: normal, twice the epochs", tuned(["normal"], range(3), epochs=twice)),
-        Step("tuned: discriminative", tuned(["discriminative"], range(3))),
-        *(Step(f"tuned: proposed, bn {bn}", tuned(["proposed"], range(3), bn=bn)) for bn in ("separate", "clean")),
+        at_own("tuned", "normal, twice the epochs", ["normal"], range(3), **twice["tuned"]),
+        at_own("tuned", "discriminative", ["discriminative"], range(3)),
+        *(at_own("tuned", f"proposed, bn {bn}", ["proposed"], range(3), bn=bn) for bn in ("separate", "clean")),
         Step("paper: five seeds", own("paper", COMPARED, range(1, 5))),
-        Step("tuned: five seeds", tuned(COMPARED, range(3, 5))),
+        at_own("tuned", "five seeds", COMPARED, range(3, 5)),
     ]
 
 
 def arm(config: Config | dict) -> str:
-    """A run's method with what it changes in its preset; in `tuned`, where each method has a learning rate of its own, that is no change.
+    """A run's method with what it changes in its preset; where each method has a learning rate of its own (SEARCHES), that is no change.
 
     >>> arm(Config(dataset="cifar10", preset="tuned", method="proposed", bn="clean", lr=0.03))
     'proposed, bn=clean'
     """
     config = config if isinstance(config, dict) else config.__dict__
-    own_rate = "lr=" if config["preset"] == "tuned" else None
+    own_rate = "lr=" if config["preset"] in SEARCHES else None
     switches = [part for part in changed(config).split(", ") if part and not (own_rate and part.startswith(own_rate))]
     return ", ".join([config["method"], *switches])
