@@ -213,6 +213,20 @@ def test_switches_of_the_small_scale(folder):
     )
 
 
+def test_what_choosing_the_epoch_on_test_adds(folder):
+    """Of runs with nothing else changed, last and best epoch of the same run; it is no switch, as it changes no weights."""
+    made = [(config("small", "both", seed, best_on_test=True), {"last": 0.6, "best_on_test": 0.6 + seed / 50}) for seed in range(3)]
+    made.append((config("small", "both", 0, best_on_test=True, bn="clean"), {"last": 0.1, "best_on_test": 0.9}))
+    made += [(config("small", "both", seed), {"last": 0.6}) for seed in range(3)]
+    records.collect([record(one, shares) for one, shares in made], folder)
+    (row,) = switches.selected("small", LEVEL, folder=folder).itertuples()
+    low, high = stats.t.interval(0.95, 2, 2, stats.sem([0, 2, 4]))
+    assert row.what == "both, best epoch on test − last" and (row.mean, row.low, row.high) == pytest.approx((2, low, high)) and row.n == 3
+    assert not any(what == f"both, {switches.SELECTED} − both" for what in switches.switched("small", LEVEL, folder=folder).what)
+    paper = switches.selected("paper", LEVEL, folder=folder).set_index("what")["mean"]
+    assert paper.to_dict() == pytest.approx({f"{m}, best epoch on test − last": 10 for m in ("normal", "proposed")})
+
+
 def test_validation_alone_chooses_a_rate(tmp_path):
     """Of the one seed that is searched, with nothing else changed; test accuracies say the contrary here."""
 

@@ -16,12 +16,13 @@ from . import replication
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
 PUBLISHED = {("cifar10", 8 / 255): {"normal": 0.9006, "proposed": 0.9115}}
 COLUMNS = [("paper", "last"), ("paper", "best_on_test"), ("tuned", "last"), ("brief", "last"), ("small", "last")]
+PRESETS = tuple(dict.fromkeys(preset for preset, _ in COLUMNS))
 TITLES = {"last": "last epoch", "best_on_test": "best on test"}
 NOT_RUN, ONE_SEED = "not run", "one seed"
 
 
 def found(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
-    """The records of a preset's six methods as they are, `tuned` at each one's own learning rate."""
+    """The records of a preset's six methods as they are, `tuned` and `brief` at each one's own learning rate."""
     own = once([r for r in records.read(folder, dataset) if r["config"]["preset"] == preset])
     return [r for r in own if replication.arm(r["config"]) == r["config"]["method"]]
 
@@ -187,6 +188,6 @@ def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
 
 def markdown() -> str:
     """README's table of the published level: what is printed, what was run."""
-    run = {preset: own for preset in dict.fromkeys(preset for preset, _ in COLUMNS) if (own := found(preset))}
+    run = {preset: own for preset in PRESETS if (own := found(preset))}
     said = " ".join(f"{preset}: {records.caption(own)}" for preset, own in run.items())
     return f"{records.pipes(beside(8 / 255))}\n\n*Printed: one run each, at the epoch that was best on the test set. {said}*"

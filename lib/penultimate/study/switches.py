@@ -10,6 +10,7 @@ from ..methods import METHODS
 from ..runs import Config
 from . import published, replication
 
+SELECTED = "best_on_test=True"  # changes no weights: the same run, of which one more epoch is looked at
 SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
 
 
@@ -36,12 +37,31 @@ def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifa
     """What one switch of a preset changes, and `proposed` against `normal` at matched compute, in points, paired by seed: what, mean, low,
     high (95 % interval), n."""
     found = accuracies(preset, level, dataset, folder)
-    switched_arms = sorted((arm for arm in found if "," in arm), key=lambda arm: (list(METHODS).index(arm.partition(",")[0]), arm))
+    switched_arms = sorted((arm for arm in found if "," in arm and SELECTED not in arm), key=lambda arm: (list(METHODS).index(arm.partition(",")[0]), arm))
     pairs = [(arm, arm.partition(",")[0]) for arm in switched_arms]
     pairs += [("proposed", arm) for arm in found if arm.startswith("normal, epochs=")]
     compared = [(f"{one} − {other}", [100 * value for value in apart(found, one, other)]) for one, other in pairs]
     rows = [(what, *seed_interval(values), len(values)) for what, values in compared if values]
-    return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n"])
+    return _rows(rows)
+
+
+def _rows(rows: list[tuple]) -> pd.DataFrame:
+    """With types also where there is no row."""
+    table = pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n"])
+    return table.astype(dict.fromkeys(("mean", "low", "high"), float) | {"n": int})
+
+
+def selected(preset: str = "small", level: float = 8 / 255, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """What choosing the epoch on the test set adds: the accuracy of the epoch that is best on (clean) test minus that of the last one of the
+    same run, in points: what, mean, low, high (95 % interval over seeds), n; runs with nothing else changed."""
+    found = {}
+    for record in records.read(folder, dataset):
+        measured, changed = record["metrics"], records.changed(record["config"])
+        if record["config"]["preset"] == preset and "best_on_test" in measured and changed in ("", SELECTED):
+            both = (published.under(measured[name]["gaussian"], level) for name in ("best_on_test", "last"))
+            found.setdefault(record["config"]["method"], []).extend(100 * (best - last) for best, last in zip(*both, strict=True))
+    rows = [(f"{m}, best epoch on test − last", *seed_interval(found[m]), len(found[m])) for m in METHODS if found.get(m)]
+    return _rows(rows)
 
 
 def rates(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
@@ -65,4 +85,4 @@ def at_own_rates(preset: str = "small", level: float = 8 / 255, dataset: str = "
         if rival != "proposed" and {"proposed", rival} <= best.keys():
             values = [100 * value for value in apart(found, arms["proposed"], arms[rival])]
             rows.append((f"proposed, {best['proposed']:g} − {rival}, {best[rival]:g}", *seed_interval(values), len(values)))
-    return pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n"])
+    return _rows(rows)
