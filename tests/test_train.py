@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from penultimate import InputError, data
 from penultimate.batches import learning_rate, stream, training_set, views
@@ -403,6 +404,37 @@ def test_compiled_for_training_alone_in_whole_graphs(tiny, digits, method, bn, p
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     assert without_seconds(plain.history)[-1]["total"] == pytest.approx(trainer.history[-1]["total"], rel=1e-4)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bn", ["joint", "separate", "clean"])
+def test_no_step_looks_at_a_value(tiny, digits, monkeypatch, method, bn):
+    """On a GPU a look waits for the device: the first of an epoch is `_check`, after the last step. (On the CPU the loss looks at labels;
+    that look is the one thing taken out here.)"""
+    looks, steps, plain = [], [], Trainer._descend
+
+    class Looking(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function._opname in ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "unique2"):
+                looks.append(function._opname)
+            return function(*args, **(kwargs or {}))
+
+    class Checked(Exception):
+        pass
+
+    def check(*given):
+        raise Checked
+
+    monkeypatch.setattr(Trainer, "_check", check)
+    monkeypatch.setattr(Trainer, "_descend", lambda self, *given: steps.append(plain(self, *given)))
+    monkeypatch.setattr("penultimate.losses.DiscriminativeLoss._check", lambda *given: None)
+    trainer = Trainer(tiny(method=method, bn=bn, crops="independent"), digits, "cpu")
+    with Looking(), pytest.raises(Checked):
+        trainer.epoch(0)
+    assert len(steps) == trainer.batches and looks == []
+    with Looking():
+        bool(torch.ones(1))
+    assert looks  # it would have been seen
 
 
 def test_runs_of_one_size_share_what_was_compiled(tiny, digits):
