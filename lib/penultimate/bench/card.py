@@ -26,8 +26,8 @@ VIEWS = {"normal": 1, "proposed": 2}
 
 
 def trainers(method: str, splits: Splits, device: str, backend: str, **fields) -> tuple[Trainer, Trainer]:
-    """Two of a method: as PyTorch has it, and compiled. One epoch alone is never worth compiling."""
-    config = Config(dataset="cifar10", preset="brief", method=method, epochs=1, train_on_all=True, **fields)
+    """Two of a method: as PyTorch has it, and compiled. One epoch alone is never worth compiling; so low a rate bears random labels."""
+    config = Config(dataset="cifar10", preset="brief", method=method, epochs=1, lr=1e-4, train_on_all=True, **fields)
     plain, compiled = (Trainer(config, splits, device) for _ in range(2))
     compiled.compile(backend)
     started = time.perf_counter()

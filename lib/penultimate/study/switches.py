@@ -37,8 +37,9 @@ def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifa
     """What one switch of a preset changes, and `proposed` against `normal` at matched compute, in points, paired by seed: what, mean, low,
     high (95 % interval), n."""
     found = accuracies(preset, level, dataset, folder)
-    switched_arms = sorted((arm for arm in found if "," in arm and SELECTED not in arm), key=lambda arm: (list(METHODS).index(arm.partition(",")[0]), arm))
-    pairs = [(arm, arm.partition(",")[0]) for arm in switched_arms]
+    method = lambda arm: arm.partition(",")[0]  # noqa: E731
+    turned = [arm for arm in found if "," in arm and SELECTED not in arm]
+    pairs = [(arm, method(arm)) for arm in sorted(turned, key=lambda arm: (list(METHODS).index(method(arm)), arm))]
     pairs += [("proposed", arm) for arm in found if arm.startswith("normal, epochs=")]
     compared = [(f"{one} − {other}", [100 * value for value in apart(found, one, other)]) for one, other in pairs]
     rows = [(what, *seed_interval(values), len(values)) for what, values in compared if values]
@@ -52,8 +53,8 @@ def _rows(rows: list[tuple]) -> pd.DataFrame:
 
 
 def selected(preset: str = "small", level: float = 8 / 255, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """What choosing the epoch on the test set adds: the accuracy of the epoch that is best on (clean) test minus that of the last one of the
-    same run, in points: what, mean, low, high (95 % interval over seeds), n; runs with nothing else changed."""
+    """What choosing the epoch on the test set adds: accuracy at the epoch that is best on clean test images minus that at the last one, of
+    the same run, in points: what, mean, low, high (95 % interval over seeds), n; runs with nothing else changed."""
     found = {}
     for record in records.read(folder, dataset):
         measured, changed = record["metrics"], records.changed(record["config"])
