@@ -117,6 +117,11 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records():
     for level, sign in ((0.0, -1), (8 / 255, 1), (0.06, 1)):
         matched = told(switches.switched("small", level), "proposed − normal, epochs=24", sign)
         assert all(matched in page.replace("+", "") for page in pages.values()), matched
+    for bn, level, sign in (("separate", 8 / 255, 1), ("clean", 0.06, -1)):
+        turned = told(switches.switched("small", level), f"proposed, bn={bn} − proposed", sign)
+        assert all(turned in pages[name] for name in ("RESULTS.md", "08")), turned
+    mean, low, high = evaluate.seed_interval(switches.apart(switches.accuracies("small", 0.06), "both", "proposed, bn=separate"))
+    assert all(f"ahead of it by {100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in pages[name] for name in ("RESULTS.md", "08"))
     rates = switches.at_own_rates("small", 0.06)
     for what, sign in (("proposed, 0.1 − both, 0.2", -1), ("proposed, 0.1 − noisy, 0.2", -1), ("proposed, 0.1 − normal, 0.1", 1)):
         assert all(told(rates, what, sign) in pages[name] for name in ("RESULTS.md", "08")), what
