@@ -459,6 +459,18 @@ def test_runs_of_one_size_share_what_was_compiled(tiny, digits):
     torch.compiler.reset()
 
 
+def test_what_the_compiler_fails_at_runs_as_it_is_written(tiny, digits):
+    def broken(graph, inputs):
+        raise RuntimeError("no kernel for this graph")
+
+    plain, trainer = (Trainer(tiny(), digits, "cpu") for _ in range(2))
+    trainer.compile(backend=broken)
+    for one in (plain, trainer):
+        one.epoch(0)
+    assert without_seconds(plain.history) == without_seconds(trainer.history)
+    torch.compiler.reset()
+
+
 def test_without_a_working_compiler_training_goes_on_and_a_line_says_so(monkeypatch, capsys):
     def broken(*given, **options):
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")

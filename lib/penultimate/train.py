@@ -124,6 +124,7 @@ class Trainer:
         Not for what evaluation brings: its sizes would make the graphs general, and slower, and soon be more than PyTorch keeps.
         """
         config = self.config
+        torch._dynamo.config.suppress_errors = True  # what the compiler fails at runs as it is written, and a warning says so
         graphs_of(config.network, config.width, config.dim, config.batch, self.train.images.shape, str(backend))
         self.model.backbone.compile(backend=backend, dynamic=False)
         self.loss.compile(backend=backend, dynamic=False)
