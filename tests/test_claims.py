@@ -105,7 +105,8 @@ def test_a_switch_of_the_small_scale_is_judged_at_the_level_that_is_asked_for(mo
 def test_what_the_records_lack_is_no_evidence(monkeypatch):
     monkeypatch.setattr(evidence, "_experiment", lambda *which: None)
     makers = [getattr(evidence, name) for name in ("crossing", "low_rate", "own_rates", "selection")]
-    monkeypatch.setattr(evidence.switches, "at_own_rates", lambda *which: pd.DataFrame(columns=["mean", "low", "high", "n"]))
+    for name in ("at_own_rates", "selected"):
+        monkeypatch.setattr(evidence.switches, name, lambda *which: pd.DataFrame(columns=["mean", "low", "high", "n"]))
     makers.append(lambda: evidence.arm("ablation", "proposed", "margin"))
     makers.append(lambda: evidence.switch("proposed", "no such arm"))
     assert [list(make()) for make in makers] == [[]] * len(makers)

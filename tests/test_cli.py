@@ -85,6 +85,32 @@ def test_ctrl_c_and_sigterm_stop_at_once_and_the_next_call_goes_on(command, cach
         assert "1 of 1 runs are left" in again.stdout
 
 
+@pytest.mark.parametrize("sent", STOPS)
+def test_a_signal_that_comes_while_an_object_is_finalised_is_not_lost(sent):
+    """Python ignores an exception there; seen once in a temporary file's."""
+    stop = f"""
+import os, time
+from penultimate.commands import cli
+
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), {int(sent)})
+        time.sleep(0.1)
+
+def app():
+    Finalised()
+    time.sleep(30)
+    print("went on")
+
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", stop], capture_output=True, text=True, timeout=60)
+    assert "went on" not in done.stdout and done.returncode == (143 if sent == signal.SIGTERM else -signal.SIGINT)
+    if sent == signal.SIGTERM:
+        assert done.stderr.splitlines() == ["terminated: finished runs and epochs are kept; call again to go on"]
+
+
 @pytest.fixture
 def here(monkeypatch, cache, capsys):
     """The same in this process, which has paid for its imports: (exit code, what was said)."""

@@ -122,7 +122,7 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records():
         assert all(turned in pages[name] for name in ("RESULTS.md", "08")), turned
     mean, low, high = evaluate.seed_interval(switches.apart(switches.accuracies("small", 0.06), "both", "proposed, bn=separate"))
     assert all(f"ahead of it by {100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in pages[name] for name in ("RESULTS.md", "08"))
-    both = [r for r in records.read(None, "cifar10", "small") if "best_on_test" in r["metrics"]]
+    both = [r for r in records.read(None, "cifar10") if "best_on_test" in r["metrics"]]
     assert len(both) == 6 and {r["metrics"]["best_on_test"]["epoch"] for r in both} == {r["config"]["epochs"] for r in both} == {12}
     assert all("in each of six runs" in page for page in (pages["RESULTS.md"], pages["08"]))
     rates = switches.at_own_rates("small", 0.06)

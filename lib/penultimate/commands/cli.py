@@ -178,13 +178,24 @@ def report_command(
 def _terminated(number, frame) -> None:
     """A cluster takes its machine back: stop as at Ctrl-C. (os.write: a print may be what was interrupted.)"""
     os.write(2, b"terminated: finished runs and epochs are kept; call again to go on\n")
+    signal.signal(number, lambda *given: sys.exit(128 + number))  # the line is said once
     raise SystemExit(128 + number)
+
+
+def _lost(unraisable) -> None:
+    """What a signal raises while an object is being finalised is lost to the program: send the signal again in a moment."""
+    sent = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(unraisable.exc_type)
+    if sent:
+        threading.Timer(0.05, os.kill, (os.getpid(), sent)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def main() -> None:
     """Run the command line; what the caller can mend is one line and exit code 1, Ctrl-C is 130, SIGTERM is one line and 143."""
     if threading.current_thread() is threading.main_thread():  # only the main thread may set a signal
         signal.signal(signal.SIGTERM, _terminated)
+        sys.unraisablehook = _lost
     try:
         app()
     except (InputError, FloatingPointError) as error:
