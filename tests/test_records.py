@@ -126,8 +126,11 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records():
     assert len(both) == 6 and {r["metrics"]["best_on_test"]["epoch"] for r in both} == {r["config"]["epochs"] for r in both} == {12}
     assert all("in each of six runs" in page for page in (pages["RESULTS.md"], pages["08"]))
     rates = switches.at_own_rates("small", 0.06)
-    for what, sign in (("proposed, 0.1 − both, 0.2", -1), ("proposed, 0.1 − noisy, 0.2", -1), ("proposed, 0.1 − normal, 0.1", 1)):
-        assert all(told(rates, what, sign) in pages[name] for name in ("RESULTS.md", "08")), what
+    for rival, sign in (("both, 0.2", -1), ("noisy, 0.2", -1), ("stability, 0.2", -1), ("normal, 0.1", 1)):
+        assert all(told(rates, f"proposed, 0.1 − {rival}", sign) in pages[name] for name in ("RESULTS.md", "08")), rival
+    cost = evaluate.seed_interval(switches.apart(switches.accuracies("small", 0.0), "normal, lr=0.1", "stability, lr=0.2"))
+    mean, low, high = (f"{100 * value:.1f}" for value in cost)
+    assert f"{mean} [{low}, {high}] clean points" in pages["RESULTS.md"] and f"([{mean}](RESULTS.md#learning-rates)" in pages["README.md"]
 
 
 def test_without_the_project_beside_the_library_a_report_needs_no_committed_records(tmp_path, monkeypatch):
