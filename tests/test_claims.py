@@ -1,6 +1,7 @@
 """The claims table: every verdict follows from its evidence, and the evidence from the records."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,15 @@ def test_every_claim_stands_in_the_table_once_and_names_a_notebook_that_exists(t
         assert (HOME / "notebooks" / f"{claim.notebook}.ipynb").exists()
 
 
+def test_the_short_table_has_the_number_and_an_example_of_every_outcome(table):
+    for line, (claim, own) in zip(claims.markdown().splitlines()[2:], table.groupby("claim", sort=False), strict=True):
+        found = re.findall(r"(holds|does not hold|undecided), (\d+) of (\d+): (.*?), n = ", line)
+        expected = own[own.n > 0].holds.value_counts()
+        assert f"| {claim} |" in line and {holds: int(count) for holds, count, _, _ in found} == expected.to_dict()
+        for holds, _, of, told in found:
+            assert int(of) == len(own) and told in {f"{one.evidence}: {one.number}" for one in own[own.holds == holds].itertuples()}
+
+
 def deltas(better: float):
     """A grid of two cells on each side of the rule; `better`: how much more test accuracy the best that keeps it has."""
     cells = {"0.5, 5": (0.9, 0.8 + better), "0.5, 2": (0.7, 0.99), "4, 5": (0.8, 0.8), "8, 5": (0.6, 0.99)}
@@ -95,8 +105,11 @@ def test_each_method_is_compared_at_the_rate_that_its_validation_chose(monkeypat
 
 
 def test_a_switch_of_the_small_scale_is_judged_at_the_level_that_is_asked_for(monkeypatch):
-    found = {0.06: {"a": {0: 0.7, 1: 0.8, 2: 0.9}, "b": {0: 0.6, 2: 0.9, 3: 0.0}}, 8 / 255: {"a": {0: 0.7, 1: 0.8}, "b": {1: 0.5, 0: 0.5}}}
-    monkeypatch.setattr(evidence, "_switched", found.get)
+    trained = [("a", 0, 0.7), ("a", 1, 0.8), ("a", 2, 0.9), ("b", 0, 0.6), ("b", 2, 0.9), ("b", 3, 0.0)]
+    printed = [("a", 0, 0.7), ("a", 1, 0.8), ("b", 1, 0.5), ("b", 0, 0.5)]
+    runs = {0.06: trained, 8 / 255: printed}
+    columns = ["arm", "seed", "accuracy"]
+    monkeypatch.setattr(evidence, "_switched", lambda level: pd.DataFrame(runs[level], columns=columns).assign(code="one"))
     (trained,), (printed,) = evidence.switch("a", "b"), evidence.switch("a", "b", 8 / 255)
     assert trained.what == "cifar10, training noise: a − b" and (trained.mean, trained.n) == (pytest.approx(0.05), 2)
     assert printed.what == "cifar10, 8/255: a − b" and (printed.mean, printed.n) == (pytest.approx(0.25), 2)

@@ -12,7 +12,7 @@ from choreographer.errors import BrowserClosedError
 from PIL import Image
 
 from penultimate import figures, records
-from penultimate.show import figures_features
+from penultimate.show import drawing, figures_features
 
 ROWS = records.headline(None, "digits", "digits")
 
@@ -62,8 +62,8 @@ def test_a_browser_that_never_answers_is_ended_and_another_draws(tmp_path, monke
             raise BrowserClosedError
         Path(paths[0]).write_bytes(b"drawn")
 
-    monkeypatch.setattr(figures.pio, "write_images", write_images)
-    monkeypatch.setattr(figures, "PATIENCE", 1)
+    monkeypatch.setattr(drawing.pio, "write_images", write_images)
+    monkeypatch.setattr(drawing, "PATIENCE", 1)
     assert figures.export([figures.blank("t")], [tmp_path / "t.png"])
     assert [process.returncode for process in started] == [-signal.SIGKILL, 0] and (tmp_path / "t.png").read_bytes() == b"drawn"
 

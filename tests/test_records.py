@@ -120,7 +120,7 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records():
     for bn, level, sign in (("separate", 8 / 255, 1), ("clean", 0.06, -1)):
         turned = told(switches.switched("small", level), f"proposed, bn={bn} − proposed", sign)
         assert all(turned in pages[name] for name in ("RESULTS.md", "08")), turned
-    mean, low, high = evaluate.seed_interval(switches.apart(switches.accuracies("small", 0.06), "both", "proposed, bn=separate"))
+    mean, low, high = evaluate.seed_interval(switches.apart(switches.measured("small", 0.06), "both", "proposed, bn=separate"))
     assert all(f"ahead of it by {100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in pages[name] for name in ("RESULTS.md", "08"))
     both = [r for r in records.read(None, "cifar10") if "best_on_test" in r["metrics"]]
     assert len(both) == 6 and {r["metrics"]["best_on_test"]["epoch"] for r in both} == {r["config"]["epochs"] for r in both} == {12}
@@ -128,7 +128,7 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records():
     rates = switches.at_own_rates("small", 0.06)
     for rival, sign in (("both, 0.2", -1), ("noisy, 0.2", -1), ("stability, 0.2", -1), ("normal, 0.1", 1)):
         assert all(told(rates, f"proposed, 0.1 − {rival}", sign) in pages[name] for name in ("RESULTS.md", "08")), rival
-    cost = evaluate.seed_interval(switches.apart(switches.accuracies("small", 0.0), "normal, lr=0.1", "stability, lr=0.2"))
+    cost = evaluate.seed_interval(switches.apart(switches.measured("small", 0.0), "normal, lr=0.1", "stability, lr=0.2"))
     mean, low, high = (f"{100 * value:.1f}" for value in cost)
     assert f"{mean} [{low}, {high}] clean points" in pages["RESULTS.md"] and f"([{mean}](RESULTS.md#learning-rates)" in pages["README.md"]
 

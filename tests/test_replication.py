@@ -17,7 +17,7 @@ from penultimate.evaluate import pack
 from penultimate.methods import METHODS
 from penultimate.runs import Config
 from penultimate.show import figures_published
-from penultimate.study import adversary, published, published_beyond, replication, switches
+from penultimate.study import adversary, published, published_beyond, rates, replication, switches
 
 LEVEL = 8 / 255
 RATES = replication.SEARCHES["tuned"][0]
@@ -213,8 +213,33 @@ def test_switches_of_the_small_scale(folder):
     )
 
 
+def test_a_switch_is_compared_with_a_training_by_the_same_code(folder):
+    """Where a run was trained again by another version, the switched runs of that version are held to it; and the two to each other."""
+
+    def keep(share: float, code: str, **fields) -> None:
+        run = record(config("small", "both", **fields), {"last": share})
+        run["environment"]["code"] = code
+        records.collect([run], folder)
+
+    for seed, moved in enumerate((0.01, 0.03)):
+        keep(0.60, "old", seed=seed)
+        keep(0.60 + moved, "new", seed=seed, best_on_test=True)
+        keep(0.70, "new", seed=seed, bn="separate")
+        keep(0.50, "new", seed=seed, bn="clean")
+        keep(0.80, "old", seed=seed, lr=0.1)
+        keep(0.90, "third", seed=seed, lr=0.2)
+    keep(0.50, "old", seed=2)
+    keep(0.60, "new", seed=2, bn="separate")  # not trained again: with what there is
+    found = switches.switched("small", LEVEL, folder=folder).set_index("what")[["mean", "n"]].T.to_dict("list")
+    expected = {
+        "both trained again − both": [2, 2], "both, bn=separate − both": [(9 + 7 + 10) / 3, 3], "both, bn=clean − both": [-12, 2],
+        "both, bn=clean − both, bn=separate": [-20, 2], "both, lr=0.1 − both": [20, 2], "both, lr=0.2 − both": [30, 2],
+    }  # fmt: skip
+    assert found.keys() == expected.keys() and all(found[what] == pytest.approx(expected[what]) for what in expected)
+
+
 def test_what_choosing_the_epoch_on_test_adds(folder):
-    """Of runs with nothing else changed, last and best epoch of the same run; it is no switch, as it changes no weights."""
+    """Of runs with nothing else changed, last and best epoch of the same run."""
     made = [(config("small", "both", seed, best_on_test=True), {"last": 0.6, "best_on_test": 0.6 + seed / 50}) for seed in range(3)]
     made.append((config("small", "both", 0, best_on_test=True, bn="clean"), {"last": 0.1, "best_on_test": 0.9}))
     made += [(config("small", "both", seed), {"last": 0.6}) for seed in range(3)]
@@ -222,7 +247,6 @@ def test_what_choosing_the_epoch_on_test_adds(folder):
     (row,) = switches.selected("small", LEVEL, folder=folder).itertuples()
     low, high = stats.t.interval(0.95, 2, 2, stats.sem([0, 2, 4]))
     assert row.what == "both, best epoch on test − last" and (row.mean, row.low, row.high) == pytest.approx((2, low, high)) and row.n == 3
-    assert not any(what == f"both, {switches.SELECTED} − both" for what in switches.switched("small", LEVEL, folder=folder).what)
     paper = switches.selected("paper", LEVEL, folder=folder).set_index("what")["mean"]
     assert paper.to_dict() == pytest.approx({f"{m}, best epoch on test − last": 10 for m in ("normal", "proposed")})
 
@@ -242,9 +266,9 @@ def test_validation_alone_chooses_a_rate(tmp_path):
     keep(0.9, "both", 0, lr=0.1, bn="clean")
     keep(0.9, "both", 0, bn="clean")
     keep(0.3, "normal", 0)
-    table = switches.rates(folder=tmp_path)
-    assert switches.own_rates(table) == {"both": 0.1, "proposed": 0.02}  # of `normal` one rate was tried, so none was chosen
-    assert not len(switches.rates("tuned", folder=tmp_path)) and not len(switches.at_own_rates("tuned", folder=tmp_path))
+    table = rates.tried(folder=tmp_path)
+    assert rates.own(table) == {"both": 0.1, "proposed": 0.02}  # of `normal` one rate was tried, so none was chosen
+    assert not len(rates.tried("tuned", folder=tmp_path)) and not len(switches.at_own_rates("tuned", folder=tmp_path))
     compared = switches.at_own_rates(level=LEVEL, folder=tmp_path)  # on test, where `keep` makes the worse rates the better ones
     assert compared.what.tolist() == ["proposed, 0.02 − both, 0.1"] and compared.n.tolist() == [2]
     assert compared["mean"].item() == pytest.approx(100 * np.mean([(0.9 - 0.4) - (0.9 - 0.8), (0.9 - 0.6) - (0.9 - 0.2)]))

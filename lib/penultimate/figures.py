@@ -1,18 +1,12 @@
 """Plotly figures of the study: one template, one colour and one marker for each method, intervals as bands."""
 
-import io
-import tempfile
-import threading
-from contextlib import suppress
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.io as pio
 from plotly.subplots import make_subplots
 
 from .records import CLEAN_TOLERANCE, against, differences, level_name, summary
+from .show.drawing import animate, export, show  # noqa: F401  names that the pages use
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; markers and dashes say the same again.
 STYLE = {
@@ -23,7 +17,6 @@ STYLE = {
 # Theirs with a brown and a grey, for whatever is not a method: classes, lines.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C510A", "#000000", "#B8A800", "#888888")
 WIDTH, HEIGHT = 960, 480
-PATIENCE = 180  # seconds for a browser to draw a batch of figures
 # The zero of an axis of differences: always shown, and below the marks, where a shape would cover them.
 ZERO = dict(rangemode="tozero", zeroline=True, zerolinecolor="#888888", zerolinewidth=2)
 
@@ -206,82 +199,3 @@ def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: st
     ):
         figure.add_scatter(x=x, y=values, name=name, mode="lines", line=dict(color=colour, dash=dash, width=2.5))
     return figure
-
-
-def export(figures: list[go.Figure], paths: list[Path]) -> bool:
-    """Write PNGs at twice the size in one batch (each start of the browser takes seconds); False where no Chrome runs.
-
-    Of browsers that start at once on a busy machine one may never answer, and Kaleido would wait for ever: after PATIENCE it is ended, and
-    another one tries, once.
-    """
-    from choreographer.errors import BrowserClosedError, BrowserDepsError, BrowserFailedError, ChromeNotFoundError
-
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
-    for _ in range(2):
-        ended = threading.Event()
-        watch = threading.Timer(PATIENCE, _end_browsers, [ended])
-        watch.daemon = True
-        watch.start()
-        try:
-            pio.write_images(figures, [str(path) for path in paths], scale=2, **sizes)  # says nothing of a figure that it cannot draw
-        except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError, BrowserClosedError):
-            if not ended.is_set():
-                return False
-        finally:
-            watch.cancel()
-        if not ended.is_set():
-            break
-    for figure, path in zip(figures, paths, strict=True):
-        if not path.exists():
-            raise RuntimeError(f"plotly could not draw {path.name} ({figure.layout.title.text}): figure.to_image() says why")
-    return True
-
-
-def _end_browsers(ended: threading.Event) -> None:
-    """Set the event, and end every Chrome or Chromium that this process has started."""
-    import psutil
-
-    ended.set()
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "chrom" in child.name():
-                child.kill()
-
-
-def animate(figures: list[go.Figure], path: Path, milliseconds: int = 450) -> bool:
-    """Write figures as the frames of a GIF that holds its last frame for three seconds; False where no Chrome runs."""
-    from PIL import Image
-
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{i:03d}.png" for i in range(len(figures))]
-        if not export(figures, paths):
-            return False
-        frames = [Image.open(frame).convert("RGB").reduce(2).quantize(256, dither=Image.Dither.NONE) for frame in paths]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    times = [milliseconds] * (len(frames) - 1) + [3000]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
-    return True
-
-
-def _palette(path: Path) -> bytes:
-    """A PNG in 256 colours, which a chart does not miss: a quarter of the size, so that notebooks stay small."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
-    return buffer.getvalue()
-
-
-def show(*figures: go.Figure) -> None:
-    """Static pictures in a notebook, readable where no kernel runs; without a Chrome or Chromium the interactive ones and a hint."""
-    from IPython.display import Image, display
-
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{i}.png" for i in range(len(figures))]
-        drawn = export(list(figures), paths)
-        for figure, path in zip(figures, paths, strict=True):
-            display(Image(_palette(path), width=figure.layout.width) if drawn else figure)
-    if not drawn:
-        print("No Chrome or Chromium found: the figures above need a running JupyterLab. With one installed they are pictures.")

@@ -175,41 +175,6 @@ def trained_at(rows: pd.DataFrame) -> float:
     return min(rows.level, key=lambda level: abs(level - sigma))
 
 
-def search() -> pd.DataFrame:
-    """`by_rate` of the runs behind the choice of the learning rates of `digits`."""
-    return by_rate(read(COMMITTED / "search", "digits"))
-
-
-def by_rate(found: list[dict]) -> pd.DataFrame:
-    """Accuracy on the validation split after the last epoch, mean over seeds, with the training noise (`noisy`) and without (`clean`): a
-    row a method, a column a learning rate, nan where that was not run."""
-    last = [r["history"][-1] | {key: r["config"][key] for key in ("method", "lr")} for r in found]
-    rows = pd.DataFrame(last, columns=["method", "lr", "validation_noisy", "validation"])
-    means = rows.rename(columns={"validation_noisy": "noisy", "validation": "clean"}).groupby(["method", "lr"], sort=False).mean()
-    return means.unstack("lr").reindex([m for m in METHODS if m in set(rows.method)]).sort_index(axis=1, ascending=[False, True])
-
-
-def best_rates(rates: pd.DataFrame) -> dict[str, float]:
-    """Method -> the learning rate of `by_rate` with the best validation accuracy: by noisy, then clean.
-
-    >>> columns = pd.MultiIndex.from_product([["noisy", "clean"], [0.1, 0.2]])
-    >>> best_rates(pd.DataFrame([[0.5, 0.5, 0.6, 0.7]], index=["both"], columns=columns))
-    {'both': 0.2}
-    """
-    return {
-        method: max(tried["noisy"].dropna().index, key=lambda lr, tried=tried: (tried["noisy", lr], tried["clean", lr]))
-        for method, tried in rates.iterrows()
-    }
-
-
-def starred(rates: pd.DataFrame) -> pd.DataFrame:
-    """`by_rate` for people: in per cent, with a star at the best of each method."""
-    shown = rates.mul(100).map("{:.1f}".format).replace("nan", "")
-    for method, lr in best_rates(rates).items():
-        shown.loc[method, ("noisy", lr)] += " *"
-    return shown
-
-
 def answer(rows: pd.DataFrame) -> str:
     """The outcome in two sentences, made from the numbers."""
 

@@ -246,11 +246,17 @@ def numbers() -> pd.DataFrame:
 
 
 def markdown() -> str:
-    """The table in RESULTS: one row a claim, with its first evidence; the rest stands in notebook 09."""
+    """The table in RESULTS: one row a claim, with how much of its evidence holds, does not hold or is undecided, and the first of each;
+    all of it stands in notebook 09."""
     rows, lines = table(), []
     for (claim, by, found, notebook), own in rows.groupby(["claim", "by", "verdict", "notebook"], sort=False):
+        told = [_told(holds, one, len(own)) for holds, one in own[own.n > 0].groupby("holds", sort=False)]
         link = f"[{notebook[:2]}](notebooks/{notebook}.ipynb)"
-        first, more = own.iloc[0], len(own) - 1
-        shown = f"{first.evidence}: {first.number}, n = {first.n}{f'; {more} more' * bool(more)}" if first.evidence else ""
-        lines.append({"claim": claim, "by": by, "verdict": found, "evidence (95 % intervals)": shown, "see": link})
+        lines.append({"claim": claim, "by": by, "verdict": found, "evidence (95 % intervals)": "<br>".join(told), "see": link})
     return records.pipes(pd.DataFrame(lines).set_index("claim"))
+
+
+def _told(holds: str, alike: pd.DataFrame, of: int) -> str:
+    """Evidence with one outcome, by its first: 'undecided, 2 of 3: ...'."""
+    first = alike.iloc[0]
+    return f"{holds}, {len(alike)} of {of}: {first.evidence}: {first.number}, n = {first.n}"

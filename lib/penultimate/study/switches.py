@@ -8,42 +8,58 @@ from .. import records
 from ..evaluate import seed_interval
 from ..methods import METHODS
 from ..runs import Config
-from . import published, replication
+from . import published, rates, replication
 
 SELECTED = "best_on_test=True"  # changes no weights: the same run, of which one more epoch is looked at
-SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
 
 
-def accuracies(preset: str, level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> dict[str, dict[int, float]]:
-    """Arm (`replication.arm`) -> seed -> accuracy at a noise level after the last epoch, of all runs of a preset measured there."""
-    found = {}
-    for record in published.once([r for r in records.read(folder, dataset) if r["config"]["preset"] == preset]):
-        for accuracy in published.under(record["metrics"]["last"]["gaussian"], level):
-            found.setdefault(replication.arm(record["config"]), {})[record["config"]["seed"]] = accuracy
-    return found
+def measured(preset: str, level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """All runs of a preset measured at a noise level: arm (`replication.arm`), seed, code (its version), accuracy after the last epoch."""
+    rows = [
+        (replication.arm(record["config"]), record["config"]["seed"], record["environment"]["code"], accuracy)
+        for record in published.once([r for r in records.read(folder, dataset) if r["config"]["preset"] == preset])
+        for accuracy in published.under(record["metrics"]["last"]["gaussian"], level)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "code", "accuracy"])
 
 
-def apart(found: dict[str, dict[int, float]], one: str, other: str) -> list[float]:
-    """One arm minus another, for every seed that both have.
+def apart(runs: pd.DataFrame, one: str, other: str) -> list[float]:
+    """One arm minus another, of the runs of `measured`, for every seed that both have.
 
-    >>> apart({"a": {0: 3.0, 1: 5.0}, "b": {1: 4.0, 2: 9.0}}, "a", "b"), apart({}, "a", "b")
-    ([1.0], [])
+    Where an arm was trained again (SELECTED), the two trainings by the same version of the code are compared, else the first ones: versions
+    may round differently, and then trainings part.
+
+    >>> runs = pd.DataFrame([("a", 0, "v1", 3.0), ("a, best_on_test=True", 0, "v2", 4.0), ("b", 0, "v2", 9.0)])
+    >>> runs.columns = ["arm", "seed", "code", "accuracy"]
+    >>> apart(runs, "b", "a"), apart(runs, "a, best_on_test=True", "a"), apart(runs, "a", "c")
+    ([5.0], [1.0], [])
     """
-    left, right = found.get(one, {}), found.get(other, {})
-    return [left[seed] - right[seed] for seed in left if seed in right]
+    left, right = (runs[runs.arm.isin({arm, f"{arm}, {SELECTED}"} - {rival})] for arm, rival in ((one, other), (other, one)))
+    pairs = left.merge(right, on="seed")
+    ranked = pairs.assign(same=pairs.code_x == pairs.code_y, first=(pairs.arm_x == one) & (pairs.arm_y == other))
+    chosen = ranked.sort_values(["same", "first"]).drop_duplicates("seed", keep="last").sort_values("seed")
+    return list(chosen.accuracy_x - chosen.accuracy_y)
 
 
 def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """What one switch of a preset changes, and `proposed` against `normal` at matched compute, in points, paired by seed: what, mean, low,
-    high (95 % interval), n."""
-    found = accuracies(preset, level, dataset, folder)
-    method = lambda arm: arm.partition(",")[0]  # noqa: E731
-    turned = [arm for arm in found if "," in arm and SELECTED not in arm]
-    pairs = [(arm, method(arm)) for arm in sorted(turned, key=lambda arm: (list(METHODS).index(method(arm)), arm))]
-    pairs += [("proposed", arm) for arm in found if arm.startswith("normal, epochs=")]
-    compared = [(f"{one} − {other}", [100 * value for value in apart(found, one, other)]) for one, other in pairs]
-    rows = [(what, *seed_interval(values), len(values)) for what, values in compared if values]
-    return _rows(rows)
+    """What one switch of a preset changes, in points, paired by seed: what, mean, low, high (95 % interval), n.
+
+    A method that was trained again (SELECTED) has a row that says what a repetition changes. Both ways of BatchNorm that pass the views
+    apart train the same weights, and are compared with each other too; `proposed` with `normal` at matched compute.
+    """
+    runs, pairs = measured(preset, level, dataset, folder), []
+    for arm in sorted({arm for arm in runs.arm if "," in arm}, key=lambda arm: (list(METHODS).index(_method(arm)), arm)):
+        method = _method(arm)
+        pairs.append((f"{method} trained again − {method}" if arm == f"{method}, {SELECTED}" else f"{arm} − {method}", arm, method))
+        if arm == f"{method}, bn=clean":
+            pairs.append((f"{arm} − {method}, bn=separate", arm, f"{method}, bn=separate"))
+    pairs += [(f"proposed − {arm}", "proposed", arm) for arm in runs.arm.unique() if arm.startswith("normal, epochs=")]
+    compared = [(what, [100 * value for value in apart(runs, one, other)]) for what, one, other in pairs]
+    return _rows([(what, *seed_interval(values), len(values)) for what, values in compared if values])
+
+
+def _method(arm: str) -> str:
+    return arm.partition(",")[0]
 
 
 def _rows(rows: list[tuple]) -> pd.DataFrame:
@@ -65,25 +81,14 @@ def selected(preset: str = "small", level: float = 8 / 255, dataset: str = "cifa
     return _rows(rows)
 
 
-def rates(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """`records.by_rate` of the runs by which the learning rates of a preset are judged: of seed SEARCHED, with nothing else changed."""
-    own = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset and r["config"]["seed"] == SEARCHED]
-    return records.by_rate([r for r in own if records.changed(r["config"]) in ("", f"lr={r['config']['lr']}")])
-
-
-def own_rates(table: pd.DataFrame) -> dict[str, float]:
-    """`records.best_rates` of such a table, without the methods of which a single rate was tried: for these nothing was chosen."""
-    return {method: lr for method, lr in records.best_rates(table).items() if table.loc[method, "noisy"].count() > 1}
-
-
 def at_own_rates(preset: str = "small", level: float = 8 / 255, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """`proposed` minus each rival of `replication.COMPARED`, each at the learning rate of `own_rates`, in points, for the seeds that both
+    """`proposed` minus each rival of `replication.COMPARED`, each at the learning rate of `rates.own`, in points, for the seeds that both
     have there: what, mean, low, high (95 % interval), n."""
-    found, best = accuracies(preset, level, dataset, folder), own_rates(rates(preset, dataset, folder))
+    runs, best = measured(preset, level, dataset, folder), rates.own(rates.tried(preset, dataset, folder))
     arms = {m: replication.arm(Config(dataset=dataset, preset=preset, method=m, lr=lr)) for m, lr in best.items()}
     rows = []
     for rival in replication.COMPARED:
         if rival != "proposed" and {"proposed", rival} <= best.keys():
-            values = [100 * value for value in apart(found, arms["proposed"], arms[rival])]
+            values = [100 * value for value in apart(runs, arms["proposed"], arms[rival])]
             rows.append((f"proposed, {best['proposed']:g} − {rival}, {best[rival]:g}", *seed_interval(values), len(values)))
     return _rows(rows)

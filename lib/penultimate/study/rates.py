@@ -1,0 +1,56 @@
+"""Learning rates chosen for each method on the validation split, and the tables that the choice was made from."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from .. import records
+from ..methods import METHODS
+
+SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
+
+
+def search() -> pd.DataFrame:
+    """`by_rate` of the runs behind the choice of the learning rates of `digits`."""
+    return by_rate(records.read(records.COMMITTED / "search", "digits"))
+
+
+def by_rate(found: list[dict]) -> pd.DataFrame:
+    """Accuracy on the validation split after the last epoch, mean over seeds, with the training noise (`noisy`) and without (`clean`): a
+    row a method, a column a learning rate, nan where that was not run."""
+    last = [r["history"][-1] | {key: r["config"][key] for key in ("method", "lr")} for r in found]
+    rows = pd.DataFrame(last, columns=["method", "lr", "validation_noisy", "validation"])
+    means = rows.rename(columns={"validation_noisy": "noisy", "validation": "clean"}).groupby(["method", "lr"], sort=False).mean()
+    return means.unstack("lr").reindex([m for m in METHODS if m in set(rows.method)]).sort_index(axis=1, ascending=[False, True])
+
+
+def best(table: pd.DataFrame) -> dict[str, float]:
+    """Method -> the learning rate of `by_rate` with the best validation accuracy: by noisy, then clean.
+
+    >>> columns = pd.MultiIndex.from_product([["noisy", "clean"], [0.1, 0.2]])
+    >>> best(pd.DataFrame([[0.5, 0.5, 0.6, 0.7]], index=["both"], columns=columns))
+    {'both': 0.2}
+    """
+    return {
+        method: max(row["noisy"].dropna().index, key=lambda lr, row=row: (row["noisy", lr], row["clean", lr]))
+        for method, row in table.iterrows()
+    }
+
+
+def starred(table: pd.DataFrame) -> pd.DataFrame:
+    """`by_rate` for people: in per cent, with a star at the best of each method."""
+    shown = table.mul(100).map("{:.1f}".format).replace("nan", "")
+    for method, lr in best(table).items():
+        shown.loc[method, ("noisy", lr)] += " *"
+    return shown
+
+
+def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """`by_rate` of the runs by which the learning rates of a preset are judged: of seed SEARCHED, with nothing else changed."""
+    runs = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset and r["config"]["seed"] == SEARCHED]
+    return by_rate([r for r in runs if records.changed(r["config"]) in ("", f"lr={r['config']['lr']}")])
+
+
+def own(table: pd.DataFrame) -> dict[str, float]:
+    """`best` of such a table, without the methods of which a single rate was tried: for these nothing was chosen."""
+    return {method: lr for method, lr in best(table).items() if table.loc[method, "noisy"].count() > 1}
