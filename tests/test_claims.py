@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from penultimate import records
+from penultimate import evaluate, records
 from penultimate.data import HOME
 from penultimate.study import claims, evidence
 
@@ -50,8 +50,20 @@ def test_every_claim_stands_in_the_table_once_and_names_a_notebook_that_exists(t
         assert (HOME / "notebooks" / f"{claim.notebook}.ipynb").exists()
 
 
+def test_an_interval_decides_where_its_p_is_below_one_in_twenty(table):
+    """And a p is what SciPy says of the differences themselves."""
+    told = table[table.p.notna()]
+    assert ((told.p < 0.05) == (told.holds != "undecided")).all() and len(told) > 100
+    apart = [0.01, 0.03, 0.02, -0.01]
+    one = evidence.Evidence("", *evaluate.seed_interval(apart), len(apart), bound=-0.005)
+    assert claims.p_value(one) == pytest.approx(stats.ttest_1samp(apart, -0.005).pvalue)
+    assert np.isnan(claims.p_value(evidence.Evidence("", 0.0, 0.0, 0.0, 3)))
+
+
 def test_the_short_table_has_the_number_and_an_example_of_every_outcome(table):
-    for line, (claim, own) in zip(claims.markdown().splitlines()[2:], table.groupby("claim", sort=False), strict=True):
+    *lines, _, correction = claims.markdown().splitlines()[2:]
+    assert correction == f"*{claims.corrected(table)}.*"
+    for line, (claim, own) in zip(lines, table.groupby("claim", sort=False), strict=True):
         found = re.findall(r"(holds|does not hold|undecided), (\d+) of (\d+): (.*?), n = ", line)
         expected = own[own.n > 0].holds.value_counts()
         assert f"| {claim} |" in line and {holds: int(count) for holds, count, _, _ in found} == expected.to_dict()

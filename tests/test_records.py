@@ -91,7 +91,8 @@ def test_readmes_findings_follow_from_the_records():
     over_normal = records.differences(DIGITS).set_index(["method", "level"])["mean"].xs(0.3, level="level")
     assert over_normal["discriminative"] < over_normal["both"] / 2  # 'helps little'
     level, ahead = records.against(DIGITS, 0.3).loc["both"], records.against(cifar, 0.06).loc["both"]
-    assert level.low < 0 < level.high and ahead.high < 0 and f"{-100 * ahead['mean']:.0f} points better on this small CIFAR-10" in text
+    led = f"{-100 * ahead['mean']:.1f} [{-100 * ahead.high:.1f}, {-100 * ahead.low:.1f}] points better on this small CIFAR-10"
+    assert level.low < 0 < level.high and ahead.high < 0 and led in text
     costs = [records.cell(*records.against(rows, 0.0).loc["normal"][["mean", "low", "high"]], signed=True) for rows in (DIGITS, cifar)]
     assert f"{costs[0]} points on digits and {costs[1]} on CIFAR-10: both intervals contain -0.5" in text
     means = shape.groupby("method")[["radius", "margin", "ratio"]].mean()
@@ -103,34 +104,96 @@ def test_readmes_findings_follow_from_the_records():
     assert f"(`noisy`) costs {lost[0]:.0f} points and `stability` {lost[1]:.1f}" in text
 
 
-def test_what_is_said_of_the_small_scale_follows_from_the_records():
-    """Matched compute and learning rates, in README, RESULTS and page 08, by the numbers that stand in their sentences."""
-    pages = {path.name: " ".join(path.read_text(encoding="utf-8").split()) for path in (report.README, report.RESULTS)}
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    """The prose of README, RESULTS and page 08, with one kind of minus, without signs of plus."""
+    told = {path.name: path.read_text(encoding="utf-8") for path in (report.README, report.RESULTS)}
     cells = json.loads((data.HOME / "notebooks" / "08_paper_vs_ours.ipynb").read_text(encoding="utf-8"))["cells"]
-    pages["08"] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown").replace("−", "-")
+    told["08"] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return {name: " ".join(text.replace("−", "-").replace("+", "").split()) for name, text in told.items()}
 
-    def told(table, what: str, sign: int) -> str:
-        """mean [low, high] of a row, or of its opposite."""
-        mean, low, high = (sign * value for value in table.set_index("what").loc[what, ["mean", "low", "high"]])
-        return f"{mean:.1f} [{min(low, high):.1f}, {max(low, high):.1f}]"
 
-    for level, sign in ((0.0, -1), (8 / 255, 1), (0.06, 1)):
-        matched = told(switches.switched("small", level), "proposed − normal, epochs=24", sign)
-        assert all(matched in page.replace("+", "") for page in pages.values()), matched
-    for bn, level, sign in (("separate", 8 / 255, 1), ("clean", 0.06, -1)):
-        turned = told(switches.switched("small", level), f"proposed, bn={bn} − proposed", sign)
-        assert all(turned in pages[name] for name in ("RESULTS.md", "08")), turned
-    mean, low, high = evaluate.seed_interval(switches.apart(switches.measured("small", 0.06), "both", "proposed, bn=separate"))
-    assert all(f"ahead of it by {100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in pages[name] for name in ("RESULTS.md", "08"))
+def interval(mean: float, low: float, high: float, sign: int = 1) -> str:
+    """'mean [low, high]' of a difference in points, or of its opposite."""
+    low, high = sorted((sign * low, sign * high))
+    return f"{sign * mean:.1f} [{low:.1f}, {high:.1f}]".replace("-0.0", "0.0")
+
+
+def small(level: float, one: str, other: str) -> str:
+    """One arm of `small` minus another in points, as the pages tell it."""
+    return interval(*(100 * value for value in evaluate.seed_interval(switches.apart(switches.measured("small", level), one, other))))
+
+
+SAID = [  # level, one arm, another, and where the difference stands
+    (0.0, "normal, epochs=24", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=24", "all"),
+    (0.06, "proposed", "normal, epochs=24", "all"), (0.06, "both, lr=0.2", "proposed, lr=0.1", "both"),
+    (0.06, "noisy, lr=0.2", "proposed, lr=0.1", "both"), (0.06, "stability, lr=0.2", "proposed, lr=0.1", "both"),
+    (0.06, "proposed, lr=0.1", "normal, lr=0.1", "both"), (0.0, "proposed, lr=0.1", "stability, lr=0.2", "both"),
+    (8 / 255, "proposed, lr=0.1", "stability, lr=0.2", "both"), (8 / 255, "proposed, lr=0.1", "normal, lr=0.1", "both"),
+    (0.0, "normal, lr=0.1", "stability, lr=0.2", "RESULTS.md"), (0.06, "discriminative, lr=0.2", "normal, lr=0.1", "both"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("level, one, other, where", SAID)
+def test_what_is_said_of_the_small_scale_follows_from_the_records(pages, level, one, other, where):
+    """Matched compute, learning rates and BatchNorm, by the numbers that stand in the sentences."""
+    expected = small(level, one, other)
+    names = {"all": ["README.md", "RESULTS.md", "08"], "both": ["RESULTS.md", "08"]}.get(where, [where])
+    assert [name for name in names if expected not in pages[name]] == [], expected
+
+
+def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
+    clean, printed = (small(level, "proposed", "stability").split()[0] for level in (0.0, 8 / 255))
+    assert f"on clean images, {clean} points, and at 8/255, {printed}, there remain" in pages["08"]
+    assert f"not {clean}, at 8/255" in pages["RESULTS.md"] and f"not {printed}, and ahead" in pages["RESULTS.md"]
+    cost = small(0.0, "normal, lr=0.1", "stability, lr=0.2").split()[0]
+    assert f"([{cost}](RESULTS.md#learning-rates)" in pages["README.md"]
+    runs, levels = switches.measured("small", 0.06), (0.0, 8 / 255, 0.06)
+    again = [value for method in ("normal", "proposed") for value in switches.apart(runs, f"{method}, {switches.SELECTED}", method)]
+    assert f"(up to {100 * max(map(abs, again)):.1f} for one seed)" in pages["RESULTS.md"]
+    higher = {"noisy": 0.2, "both": 0.2, "stability": 0.2, "normal": 0.1, "proposed": 0.1}
+    gains = {
+        m: [evaluate.seed_interval(switches.apart(switches.measured("small", level), f"{m}, lr={lr}", m)) for level in levels]
+        for m, lr in higher.items()
+    }
+    for methods, clear in ((("noisy", "both", "stability"), True), (("normal", "proposed"), False)):
+        means = [100 * mean for method in methods for mean, _, _ in gains[method]]
+        assert f"{min(means):.1f} to {max(means):.1f}" in pages["RESULTS.md"]
+        assert all((low > 0) == clear for method in methods for _, low, _ in gains[method])
+    at_matched = sorted(100 * value for value in switches.apart(runs, "proposed", "normal, epochs=24"))
+    assert f"{at_matched[-1]:.1f}, the others {at_matched[0]:.1f} to {at_matched[-2]:.1f}" in pages["08"]
+    assert f"{at_matched[-1]:.1f}, the others {at_matched[0]:.1f} to {at_matched[-2]:.1f}" in pages["RESULTS.md"]
+
+
+def test_the_last_epoch_was_the_best_on_test_in_as_many_runs_as_is_said(pages):
     both = [r for r in records.read(None, "cifar10") if "best_on_test" in r["metrics"]]
-    assert len(both) == 6 and {r["metrics"]["best_on_test"]["epoch"] for r in both} == {r["config"]["epochs"] for r in both} == {12}
-    assert all("in each of six runs" in page for page in (pages["RESULTS.md"], pages["08"]))
-    rates = switches.at_own_rates("small", 0.06)
-    for rival, sign in (("both, 0.2", -1), ("noisy, 0.2", -1), ("stability, 0.2", -1), ("normal, 0.1", 1)):
-        assert all(told(rates, f"proposed, 0.1 − {rival}", sign) in pages[name] for name in ("RESULTS.md", "08")), rival
-    cost = evaluate.seed_interval(switches.apart(switches.measured("small", 0.0), "normal, lr=0.1", "stability, lr=0.2"))
-    mean, low, high = (f"{100 * value:.1f}" for value in cost)
-    assert f"{mean} [{low}, {high}] clean points" in pages["RESULTS.md"] and f"([{mean}](RESULTS.md#learning-rates)" in pages["README.md"]
+    assert {r["metrics"]["best_on_test"]["epoch"] for r in both} == {r["config"]["epochs"] for r in both} == {12}
+    number = {6: "six", 9: "nine"}[len(both)]
+    assert all(f"in each of {number} runs" in pages[name] for name in ("RESULTS.md", "08"))
+
+
+def test_both_ways_of_batchnorm_that_part_the_views_trained_the_same_weights():
+    """As the pages say: no loss of any epoch differs, so the statistics kept for predictions are all that does."""
+    parted = {}
+    for record in records.read(None, "cifar10"):
+        if record["config"]["preset"] == "small" and record["config"]["bn"] != "joint":
+            losses = tuple(epoch["total"] for epoch in record["history"])
+            parted.setdefault((record["config"]["method"], record["config"]["seed"]), []).append(losses)
+    assert len(parted) >= 3 and all(one == other for one, other in parted.values())
+
+
+def test_what_is_said_of_other_test_images_follows_from_the_records(pages):
+    """Of the same five networks, `proposed` minus a rival with the interval over images."""
+
+    def over_images(rival: str, level: float) -> str:
+        own, other = (
+            np.concatenate(list(DIGITS[(DIGITS.method == method) & (DIGITS.level == level)].sort_values("seed").correct))
+            for method in ("proposed", rival)
+        )
+        return interval(*(100 * value for value in evaluate.image_interval(own, other)))
+
+    clean, stability = over_images("normal", 0.0), over_images("stability", 0.3)
+    assert f"on clean digits is {clean}, and minus `stability` at the noise trained with {stability};" in pages["RESULTS.md"]
 
 
 def test_without_the_project_beside_the_library_a_report_needs_no_committed_records(tmp_path, monkeypatch):

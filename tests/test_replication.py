@@ -417,6 +417,8 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     call = ["replicate", "--dataset", "digits", "--attacked", "4", "--records", str(tmp_path / "records")]
     call += [word for name, value in trial.items() for word in (f"--{name}", str(value))]
     run = lambda *more: CliRunner().invoke(cli.app, [*call, *more])  # noqa: E731
+    with pytest.raises(InputError, match="^dataset 'digits' is not the paper's: choose cifar10 or svhn, or try it with a field"):
+        CliRunner().invoke(cli.app, call[:5], catch_exceptions=False)
     assert str(run("--steps", "9-16").exception) == "steps '9-16': give numbers from 1 to 15"
     for asked, first in (("3", 2), ("8-9", 7)):
         assert str(run("--steps", asked).exception).endswith(f"take it first (--steps {first})") and not (tmp_path / "runs").exists()

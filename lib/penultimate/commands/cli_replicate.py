@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-from .options import Budget, DataRoot, Dataset, Device, app, seconds_of, seeds_of, with_config_fields
+from .options import Budget, DataRoot, Device, app, seconds_of, seeds_of, with_config_fields
 
+PUBLISHED = ("cifar10", "svhn")
 ATTACKED = "test images of each finished run that are attacked and certified, where pyautoattack is installed; 0 = none"
 
 
 @app.command()
 @with_config_fields
 def replicate(
-    dataset: Dataset = "cifar10", device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
+    dataset: Annotated[str, typer.Option(help="cifar10 or svhn; any other for a trial alone")] = "cifar10",
+    device: Device = "cpu", data_root: DataRoot = None, budget: Budget = None,
     processes: Annotated[int, typer.Option("--jobs", help="processes that share the device")] = 1,
     records: Annotated[Path | None, typer.Option(help="folder to write to (default: data/cache/replication)")] = None,
     attacked: Annotated[int, typer.Option(help=ATTACKED)] = 450,
@@ -32,6 +34,10 @@ def replicate(
     from ..records import collect
     from ..study import films, measured, replication
 
+    if not fields and dataset not in PUBLISHED:
+        raise InputError(
+            f"dataset {dataset!r} is not the paper's: choose {' or '.join(PUBLISHED)}, or try it with a field of Config (--width 8)"
+        )
     folder, seconds = (records or data.CACHE / "replication") / ("trial" if fields else ""), seconds_of(budget)
     deadline = float("inf") if seconds is None else time.time() + seconds
     able = find_spec("pyautoattack") is not None

@@ -37,7 +37,8 @@ def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
     rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
     sigma = records.trained_at(rows)
     named = short(dataset)
-    on = f"{named}, n = {records.seeds_told(rows.groupby('method', sort=False).seed.nunique())}, 95 % intervals"
+    scale = "" if preset == named else f", preset {preset}, width {found[0]['config']['width']}"
+    on = f"{named}{scale}, n = {records.seeds_told(rows.groupby('method', sort=False).seed.nunique())}, 95 % intervals"
     planes = plane_picture(films.read(folder or records.COMMITTED, dataset, preset))
     return planes | {
         f"{named}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),

@@ -145,15 +145,15 @@ def _paired(rows: pd.DataFrame, rival: str) -> pd.DataFrame:
     return rows[level_and_seed.isin(level_and_seed[rows.method == rival])]
 
 
-def differing(one: str = "paper", other: str = "tuned", dataset: str = "cifar10") -> pd.DataFrame:
-    """The fields of Config in which two presets differ, for `proposed`: field, what it means, and each preset's value."""
-    configs = [Config(dataset=dataset, preset=preset, method="proposed") for preset in (one, other)]
+def differing(presets: tuple[str, ...] = ("paper", "tuned", "brief"), dataset: str = "cifar10") -> pd.DataFrame:
+    """The fields of Config in which presets differ, for `proposed`: field, what it means, and each preset's value."""
+    configs = [Config(dataset=dataset, preset=preset, method="proposed") for preset in presets]
     rows = []
     for field in dataclasses.fields(Config):
         values = [getattr(config, field.name) for config in configs]
-        if field.name != "preset" and values[0] != values[1]:
+        if field.name != "preset" and len(set(values)) > 1:
             rows.append((field.name, field.metadata["help"], *map(str, values)))
-    return pd.DataFrame(rows, columns=["field", "meaning", one, other]).set_index("field")
+    return pd.DataFrame(rows, columns=["field", "meaning", *presets]).set_index("field")
 
 
 def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
