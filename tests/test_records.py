@@ -131,6 +131,10 @@ SAID = [  # level, one arm, another, and where the difference stands
     (0.06, "proposed, lr=0.1", "normal, lr=0.1", "both"), (0.0, "proposed, lr=0.1", "stability, lr=0.2", "both"),
     (8 / 255, "proposed, lr=0.1", "stability, lr=0.2", "both"), (8 / 255, "proposed, lr=0.1", "normal, lr=0.1", "both"),
     (0.0, "normal, lr=0.1", "stability, lr=0.2", "RESULTS.md"), (0.06, "discriminative, lr=0.2", "normal, lr=0.1", "both"),
+    (0.06, "both, bn=separate", "proposed, bn=separate", "both"), (8 / 255, "proposed, bn=separate", "proposed", "both"),
+    (0.0, "proposed", "proposed, bn=separate", "both"), (0.06, "proposed, bn=separate", "proposed, bn=clean", "both"),
+    (0.06, "both, bn=separate", "both, bn=clean", "both"), (0.0, "proposed, bn=clean", "proposed, bn=separate", "both"),
+    (0.0, "both, bn=clean", "both, bn=separate", "both"),
 ]  # fmt: skip
 
 
@@ -179,7 +183,7 @@ def test_both_ways_of_batchnorm_that_part_the_views_trained_the_same_weights():
         if record["config"]["preset"] == "small" and record["config"]["bn"] != "joint":
             losses = tuple(epoch["total"] for epoch in record["history"])
             parted.setdefault((record["config"]["method"], record["config"]["seed"]), []).append(losses)
-    assert len(parted) >= 3 and all(one == other for one, other in parted.values())
+    assert len(parted) == 6 and all(one == other for one, other in parted.values())
 
 
 def test_what_is_said_of_other_test_images_follows_from_the_records(pages):
