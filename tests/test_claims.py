@@ -60,6 +60,19 @@ def test_an_interval_decides_where_its_p_is_below_one_in_twenty(table):
     assert np.isnan(claims.p_value(evidence.Evidence("", 0.0, 0.0, 0.0, 3)))
 
 
+def test_a_correction_for_their_number_takes_decisions_away_and_never_makes_one(table):
+    """By hand: Benjamini and Hochberg's steps; verdicts that it names differ, the others are those of the table."""
+    p = np.sort(table.p.dropna())
+    kept = max(np.flatnonzero(p <= 0.05 * np.arange(1, len(p) + 1) / len(p)) + 1)
+    told = claims.corrected(table)
+    assert told.startswith(f"{(p < 0.05).sum()} of {len(p)} intervals decide; {kept} where at most")
+    decides = table.p <= p[kept - 1]
+    for claim, own in table[table.n > 0].groupby("claim"):
+        left = set(own.holds.where(decides[own.index] | own.p.isna(), "undecided"))
+        changes = claims._all_told(left) != own.verdict.iloc[0]
+        assert (f"{claim} ({own.verdict.iloc[0]}, then " in told) == changes
+
+
 def test_the_short_table_has_the_number_and_an_example_of_every_outcome(table):
     *lines, _, correction = claims.markdown().splitlines()[2:]
     assert correction == f"*{claims.corrected(table)}.*"

@@ -161,6 +161,14 @@ def test_pictures_say_n_and_the_printed_gain(folder):
     assert (proposed.y[1] - proposed.error_y.arrayminus[1], proposed.y[1] + proposed.error_y.array[1]) == pytest.approx((low, high))
 
 
+def test_presets_are_told_by_the_fields_in_which_any_of_them_differs():
+    differing = published.differing()
+    assert list(differing.columns) == ["meaning", "paper", "tuned", "brief"]
+    presets = {preset: dataclasses.asdict(config(preset, "proposed", 0)) for preset in differing.columns[1:]}
+    fields = {name for name in presets["paper"] if len({str(own[name]) for own in presets.values()}) > 1} - {"preset"}
+    assert set(differing.index) == fields and list(differing.loc["batch"])[1:] == ["64", "256", "250"]
+
+
 def test_smoke_runs_are_no_trials(tmp_path):
     trial = config("paper", "normal", 0, images=640, epochs=1)
     made = [record(c, {"last": 0.1}) for c in (trial, dataclasses.replace(trial, seed=metrics.TRIAL_SEED, images=2560))]
@@ -268,6 +276,10 @@ def test_validation_alone_chooses_a_rate(tmp_path):
     keep(0.3, "normal", 0)
     table = rates.tried(folder=tmp_path)
     assert rates.own(table) == {"both": 0.1, "proposed": 0.02}  # of `normal` one rate was tried, so none was chosen
+    stars = {method: [lr for lr, told in row["noisy"].items() if told.endswith("*")] for method, row in rates.starred(table).iterrows()}
+    assert (
+        stars == {method: [lr] for method, lr in rates.best(table).items()} and rates.starred(table).loc["both", ("noisy", 0.1)] == "80.0 *"
+    )
     assert not len(rates.tried("tuned", folder=tmp_path)) and not len(switches.at_own_rates("tuned", folder=tmp_path))
     compared = switches.at_own_rates(level=LEVEL, folder=tmp_path)  # on test, where `keep` makes the worse rates the better ones
     assert compared.what.tolist() == ["proposed, 0.02 − both, 0.1"] and compared.n.tolist() == [2]

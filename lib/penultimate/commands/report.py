@@ -45,7 +45,7 @@ def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
         f"{named}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
         f"{named}-against": figures.against_each(rows, [0.0, sigma], f"proposed minus each rival, paired ({on})"),
         f"{named}-geometry": figures.radius_and_margin(
-            records.geometry(found), f"Radius and margin of the classes ({named}, one mark per run)"
+            records.geometry(found), f"Radius and margin of the classes ({named}{scale}, one mark per run)"
         ),
     }
 

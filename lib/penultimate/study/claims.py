@@ -32,7 +32,11 @@ def judge(evidence: list[Evidence]) -> str:
     >>> judge([up, up]), judge([up, unclear]), judge([up, down]), judge([down, unclear]), judge([unclear]), judge([])
     ('holds', 'holds partly', 'mixed', 'does not hold here', 'undecided', 'not tested')
     """
-    found = {verdict(one.low, one.high, one.bound) for one in evidence}
+    return _all_told({verdict(one.low, one.high, one.bound) for one in evidence})
+
+
+def _all_told(found: set[str]) -> str:
+    """The verdict that the different outcomes of a claim's evidence make."""
     if not found:
         return "not tested"
     if found == {"holds"}:
@@ -225,7 +229,8 @@ def number(one: Evidence) -> str:
 
 
 def p_value(one: Evidence) -> float:
-    """Two-sided p of the t test that an evidence's interval stands for, its mean against its bound; nan where nothing varies.
+    """Two-sided p of the t test that an evidence's interval over seeds stands for, its mean against its bound; nan for one seed, and where
+    nothing varies.
 
     >>> round(float(p_value(Evidence("1, 2 and 3 against 0", 2.0, -0.484, 4.484, 3))), 3)
     0.074
@@ -251,18 +256,25 @@ def table() -> pd.DataFrame:
 
 
 def corrected(rows: pd.DataFrame) -> str:
-    """How many intervals of `table` decide, and how many still do at a false discovery rate of 5 % (Benjamini and Hochberg).
+    """What holding the false discovery rate to 5 % (Benjamini and Hochberg, by SciPy) would change in `table`: how many intervals decide,
+    how many still do, and which verdicts become others. (It takes the tests to be independent, or to depend on each other positively.)
 
-    >>> corrected(pd.DataFrame({"p": [0.001, 0.04, 0.3, float("nan")]}))
-    '2 of 3 intervals decide; 1 of them still does where at most one decision in twenty is expected to be false (Benjamini and Hochberg)'
+    >>> lines = dict(claim=["A", "A", "B"], verdict=["mixed", "mixed", "undecided"], holds=["holds", "does not hold", "undecided"])
+    >>> print(corrected(pd.DataFrame(lines | {"p": [0.001, 0.04, 0.9]})))  # doctest: +NORMALIZE_WHITESPACE
+    2 of 3 intervals decide; 1 where at most one decision in twenty is expected to be false (Benjamini and Hochberg). Other verdicts then:
+    A (mixed, then holds partly)
     """
     from scipy import stats
 
-    p = rows.p.dropna()
-    decided, kept = int((p < 0.05).sum()), int((stats.false_discovery_control(p) < 0.05).sum())
+    told = rows[rows.p.notna()]
+    q = pd.Series(stats.false_discovery_control(told.p), told.index)
+    found = rows.holds.mask(q.reindex(rows.index) >= 0.05, "undecided")
+    then = {claim: _all_told(set(own)) for claim, own in found[found != ""].groupby(rows.claim, sort=False)}
+    before = rows.drop_duplicates("claim").set_index("claim").verdict
+    changed = [f"{claim} ({before[claim]}, then {verdict})" for claim, verdict in then.items() if verdict != before[claim]]
     return (
-        f"{decided} of {len(p)} intervals decide; {kept} of them still do{'es' * (kept == 1)} where at most one decision in twenty is "
-        "expected to be false (Benjamini and Hochberg)"
+        f"{(told.p < 0.05).sum()} of {len(told)} intervals decide; {(q < 0.05).sum()} where at most one decision in twenty is expected to "
+        f"be false (Benjamini and Hochberg). Other verdicts then: {'; '.join(changed) or 'none'}"
     )
 
 

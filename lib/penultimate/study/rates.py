@@ -52,5 +52,5 @@ def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
 
 
 def own(table: pd.DataFrame) -> dict[str, float]:
-    """`best` of such a table, without the methods of which a single rate was tried: for these nothing was chosen."""
+    """`best` of a table of `by_rate`, without the methods of which a single rate was tried: for these nothing was chosen."""
     return {method: lr for method, lr in best(table).items() if table.loc[method, "noisy"].count() > 1}

@@ -26,8 +26,8 @@ def measured(preset: str, level: float, dataset: str = "cifar10", folder: str | 
 def apart(runs: pd.DataFrame, one: str, other: str) -> list[float]:
     """One arm minus another, of the runs of `measured`, for every seed that both have.
 
-    Where an arm was trained again (SELECTED), the two trainings by the same version of the code are compared, else the first ones: versions
-    may round differently, and then trainings part.
+    Where an arm was trained again (SELECTED), the two trainings by the same version of the code are compared, else the first ones, without
+    SELECTED: versions may round differently, and then trainings part.
 
     >>> runs = pd.DataFrame([("a", 0, "v1", 3.0), ("a, best_on_test=True", 0, "v2", 4.0), ("b", 0, "v2", 9.0)])
     >>> runs.columns = ["arm", "seed", "code", "accuracy"]
