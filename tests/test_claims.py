@@ -10,12 +10,12 @@ from scipy import stats
 
 from penultimate import evaluate, records
 from penultimate.data import HOME
-from penultimate.study import claims, evidence
+from penultimate.study import claims, claims_tables, evidence
 
 
 @pytest.fixture(scope="module")
 def table():
-    return claims.table()
+    return claims_tables.table()
 
 
 def test_the_first_number_by_hand(table):
@@ -56,26 +56,26 @@ def test_an_interval_decides_where_its_p_is_below_one_in_twenty(table):
     assert ((told.p < 0.05) == (told.holds != "undecided")).all() and len(told) > 100
     apart = [0.01, 0.03, 0.02, -0.01]
     one = evidence.Evidence("", *evaluate.seed_interval(apart), len(apart), bound=-0.005)
-    assert claims.p_value(one) == pytest.approx(stats.ttest_1samp(apart, -0.005).pvalue)
-    assert np.isnan(claims.p_value(evidence.Evidence("", 0.0, 0.0, 0.0, 3)))
+    assert claims_tables.p_value(one) == pytest.approx(stats.ttest_1samp(apart, -0.005).pvalue)
+    assert np.isnan(claims_tables.p_value(evidence.Evidence("", 0.0, 0.0, 0.0, 3)))
 
 
 def test_a_correction_for_their_number_takes_decisions_away_and_never_makes_one(table):
     """By hand: Benjamini and Hochberg's steps; verdicts that it names differ, the others are those of the table."""
     p = np.sort(table.p.dropna())
     kept = max(np.flatnonzero(p <= 0.05 * np.arange(1, len(p) + 1) / len(p)) + 1)
-    told = claims.corrected(table)
+    told = claims_tables.corrected(table)
     assert told.startswith(f"{(p < 0.05).sum()} of {len(p)} intervals decide; {kept} where at most")
     decides = table.p <= p[kept - 1]
     for claim, own in table[table.n > 0].groupby("claim"):
         left = set(own.holds.where(decides[own.index] | own.p.isna(), "undecided"))
-        changes = claims._all_told(left) != own.verdict.iloc[0]
+        changes = claims.by_outcomes(left) != own.verdict.iloc[0]
         assert (f"{claim} ({own.verdict.iloc[0]}, then " in told) == changes
 
 
 def test_the_short_table_has_the_number_and_an_example_of_every_outcome(table):
-    *lines, _, correction = claims.markdown().splitlines()[2:]
-    assert correction == f"*{claims.corrected(table)}.*"
+    *lines, _, correction = claims_tables.markdown().splitlines()[2:]
+    assert correction == f"*{claims_tables.corrected(table)}.*"
     for line, (claim, own) in zip(lines, table.groupby("claim", sort=False), strict=True):
         found = re.findall(r"(holds|does not hold|undecided), (\d+) of (\d+): (.*?), n = ", line)
         expected = own[own.n > 0].holds.value_counts()

@@ -22,7 +22,8 @@ from penultimate.noise import NOISES
 from penultimate.runs import Config
 from penultimate.study import replication
 from penultimate.support import files
-from penultimate.train import WORTH_COMPILING, OutOfTime, Trainer, compiles, train
+from penultimate.support.devices import compiles
+from penultimate.train import WORTH_COMPILING, OutOfTime, Trainer, train
 
 
 def state(trained):

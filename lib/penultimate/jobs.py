@@ -18,7 +18,8 @@ from . import InputError, data, one_of, runs
 from .progress import NotBegun, Progress
 from .runs import STORE, Config, Run, check_pictures, load_or_train, stored
 from .support import engines
-from .train import OutOfTime, usable
+from .support.devices import usable
+from .train import OutOfTime
 
 PAUSES = (5, 10, 30)  # seconds, before runs of a worker that went away are handed out again
 NARROW = 16  # channels of the first stage

@@ -20,7 +20,8 @@ from .batches import training_set
 from .configs import PRESETS, Config, grid
 from .model import Classifier, build
 from .support import files, integrity
-from .train import OutOfTime, Trained, placed, train
+from .support.devices import placed
+from .train import OutOfTime, Trained, train
 
 __all__ = ["PRESETS", "Config", "Run", "grid", "load_or_train"]
 

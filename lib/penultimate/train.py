@@ -1,6 +1,5 @@
 """One training loop for every method: data on the device, no synchronisation inside an epoch, exact resume."""
 
-import functools
 import json
 import sys
 import time
@@ -22,6 +21,7 @@ from .methods import METHODS
 from .model import Classifier, build, penultimate_features, predict
 from .noise import NOISES
 from .support import files
+from .support.devices import compiles, graphs_of, placed, usable
 from .support.memory import keep_freed
 
 KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
@@ -40,43 +40,6 @@ class Trained(NamedTuple):
     history: list[dict[str, float]]
     best: dict[str, Tensor]
     best_epoch: int | None
-
-
-def usable(device: str) -> torch.device:
-    """The device of that name, or InputError where this machine or this build of PyTorch has none."""
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError) as error:
-        told = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used here ({told}): choose cpu, or install a build of PyTorch for it") from error
-    return found
-
-
-@functools.cache
-def compiles(device: torch.device) -> bool:
-    """Whether PyTorch's compiler works for this device (for a GPU it needs a C compiler as well); where not, a line says so."""
-    try:
-        torch.compile(torch.sin)(torch.ones(8, device=device))
-    except RuntimeError as error:
-        print(f"nothing is compiled, which makes training slower: {' '.join(str(error).split())[:200]}", file=sys.stderr, flush=True)
-        return False
-    return True
-
-
-@functools.lru_cache(maxsize=1)
-def graphs_of(*sizes) -> None:
-    """Drop what was compiled for other sizes: PyTorch keeps eight graphs of a function. Runs of one size go on with those there are, which
-    a process compiles once: two of the backbone, for one and for two views, or four where the last batch is smaller."""
-    torch.compiler.reset()
-
-
-def placed(model: Classifier, device: torch.device) -> Classifier:
-    """The model on a device; on a GPU channels-last, the layout in which its convolutions are fast.
-
-    On the CPU that would be faster too, but PyTorch 2.13 then corrupts memory at width 4.
-    """
-    return model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.preserve_format)
 
 
 def kept_epochs(epochs: int) -> list[int]:

@@ -21,7 +21,8 @@ from penultimate.commands import cli
 from penultimate.runs import Config, Run, load_or_train
 from penultimate.study import curvature_rules, films, lookup
 from penultimate.support import files, own
-from penultimate.train import Trainer, usable
+from penultimate.support.devices import usable
+from penultimate.train import Trainer
 
 from . import Row, folders, row, runs
 

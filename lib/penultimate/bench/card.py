@@ -15,7 +15,8 @@ from .. import metrics
 from ..data import Splits
 from ..model import build
 from ..runs import Config
-from ..train import Trainer, placed, usable
+from ..support.devices import placed, usable
+from ..train import Trainer
 from .compare import Row, in_turn
 from .gpu import flops, matrix_rate
 from .step import random_images

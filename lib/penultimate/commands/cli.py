@@ -87,7 +87,7 @@ def sweep(
     from ..jobs import train_all
     from ..records import cell
     from ..support import files
-    from ..train import usable
+    from ..support.devices import usable
 
     at_least_one("draws", draws)
     amounts, tables = numbers_of("levels", levels), []

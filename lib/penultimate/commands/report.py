@@ -11,7 +11,7 @@ from ..bench import compare, slider
 from ..data import HOME, short
 from ..runs import Run
 from ..show import figures_features
-from ..study import adversary_tables, claims, curvature_tables, experiments, films, published, reliability, transfer_rules
+from ..study import adversary_tables, claims_tables, curvature_tables, experiments, films, published, reliability, transfer_rules
 from ..support import files
 from . import execution
 
@@ -145,7 +145,7 @@ def outcome(dataset: str, preset: str) -> str:
 
 MAKERS = {marker: partial(outcome, *which) for marker, which in SHOWN.items()} | {
     "ablation": experiments.markdown, "transfer": transfer_rules.markdown, "curvature": curvature_tables.markdown,
-    "adversary": adversary_tables.markdown, "claims": claims.markdown, "published": published.markdown, "bench": compare.committed,
+    "adversary": adversary_tables.markdown, "claims": claims_tables.markdown, "published": published.markdown, "bench": compare.committed,
     "sliders": slider.markdown, "reliability": reliability.markdown,
 }  # fmt: skip
 

@@ -130,7 +130,7 @@ VERDICTS = {"holds": ("#0072B2", "circle"), "undecided": ("#888888", "diamond"),
 
 def evidence(table: pd.DataFrame, title: str) -> go.Figure:
     """Every difference of accuracy behind the claims, with its interval, one line each, grouped by claim; a tick where its bound is not
-    zero. table: of `claims.numbers`.
+    zero. table: of `claims_tables.numbers`.
 
     The axis ends at SHOWN; an interval that goes on beyond has an arrow there, and where its mean lies beyond, its number alone.
     """
