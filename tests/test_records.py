@@ -10,7 +10,7 @@ import pytest
 from penultimate import InputError, data, evaluate, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
-from penultimate.study import switches
+from penultimate.study import replication, switches
 
 DIGITS = records.headline(None, "digits", "digits")
 
@@ -125,9 +125,9 @@ def interval(mean: float, low: float, high: float, sign: int = 1) -> str:
     return f"{sign * mean:.1f} [{low:.1f}, {high:.1f}]".replace("-0.0", "0.0")
 
 
-def small(level: float, one: str, other: str, seeds=range(5)) -> str:
-    """One arm of `small` minus another in points, as the pages tell it."""
-    runs = switches.measured("small", level)
+def small(level: float, one: str, other: str, seeds=range(5), preset: str = "small") -> str:
+    """One arm of a preset minus another in points, as the pages tell it."""
+    runs = switches.measured(preset, level)
     return interval(*(100 * value for value in evaluate.seed_interval(switches.apart(runs[runs.seed.isin(seeds)], one, other))))
 
 
@@ -151,6 +151,35 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records(pages, level, 
     expected = small(level, one, other)
     names = {"all": ["README.md", "RESULTS.md", "08"], "both": ["RESULTS.md", "08"]}.get(where, [where])
     assert [name for name in names if expected not in pages[name]] == [], expected
+
+
+FULL_WIDTH = [  # as SAID, of `brief`
+    (8 / 255, "proposed", "normal", "all"), (0.0, "normal", "proposed", "all"), (0.06, "proposed", "normal", "all"),
+    (0.06, "both", "proposed", "all"), (8 / 255, "both", "proposed", "both"), (0.06, "both", "normal", "both"),
+    (0.0, "normal, epochs=20", "proposed", "both"), (8 / 255, "proposed", "normal, epochs=20", "both"),
+    (0.06, "proposed", "normal, epochs=20", "both"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("level, one, other, where", FULL_WIDTH)
+def test_what_is_said_of_full_width_follows_from_the_records(pages, level, one, other, where):
+    expected = small(level, one, other, preset="brief")
+    names = {"all": ["README.md", "RESULTS.md", "08"], "both": ["RESULTS.md", "08"]}[where]
+    assert [name for name in names if expected not in pages[name]] == [], expected
+
+
+def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
+    runs = switches.measured("brief", 8 / 255)
+    spread = runs.groupby("arm").accuracy.agg(lambda a: a.max() - a.min())
+    lowest, *others = sorted(100 * runs[runs.arm == "proposed"].accuracy)
+    told = f"one of its four seeds has {lowest:.1f} at 8/255, the others {others[0]:.1f} to {others[-1]:.1f}"
+    assert spread.idxmax() == "proposed" and len(others) == 3 and all(told in pages[name] for name in ("RESULTS.md", "08"))
+    folder = data.HOME / "data" / "records"
+    broken = {(r["config"]["method"], r["config"]["lr"]) for r in replication.broken_off(folder, "cifar10")}
+    assert broken == {("proposed", 0.1), ("proposed", 0.3), ("discriminative", 0.3)}
+    chosen = replication.rates(folder)["brief"]
+    assert chosen.pop("stability") == 0.1 and set(chosen.values()) == {0.03} and len(chosen) == 5
+    assert all("epoch 1," in r["reason"] for r in replication.broken_off(folder, "cifar10"))
 
 
 def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
