@@ -10,7 +10,7 @@ import pytest
 from penultimate import InputError, data, evaluate, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
-from penultimate.study import replication, switches
+from penultimate.study import published, rates, replication, switches
 
 DIGITS = records.headline(None, "digits", "digits")
 
@@ -178,6 +178,7 @@ def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
     broken = {(r["config"]["method"], r["config"]["lr"]) for r in replication.broken_off(folder, "cifar10")}
     assert broken == {("proposed", 0.1), ("proposed", 0.3), ("discriminative", 0.3)}
     chosen = replication.rates(folder)["brief"]
+    assert rates.best(published.searched("brief")) == chosen and published.searched("brief").isna().sum().sum() == 2 * len(broken)
     assert chosen.pop("stability") == 0.1 and set(chosen.values()) == {0.03} and len(chosen) == 5
     assert all("epoch 1," in r["reason"] for r in replication.broken_off(folder, "cifar10"))
 

@@ -11,7 +11,7 @@ from ..methods import METHODS
 from ..metrics import FULL_SIZE, TRIAL_SEED
 from ..records import cell, level_name, verdict
 from ..runs import Config
-from . import replication
+from . import rates, replication
 
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.
 PUBLISHED = {("cifar10", 8 / 255): {"normal": 0.9006, "proposed": 0.9115}}
@@ -184,6 +184,12 @@ def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
         names = {config.name for config in step.configs}
         rows.append((step.name, len(names), len(names & done[step.folder]), len(names & lost)))
     return pd.DataFrame(rows, columns=["step", "runs", "finished", "broke off"])
+
+
+def searched(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """`rates.by_rate` of the runs by which a preset's learning rates were chosen (`replication.search`); nan where one broke off."""
+    names = {config.name for config in replication.search(preset, dataset)}
+    return rates.by_rate([record for record in _kept(folder, "search", dataset) if record["name"] in names])
 
 
 def markdown() -> str:
