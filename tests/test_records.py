@@ -11,6 +11,7 @@ from penultimate import InputError, data, evaluate, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
 from penultimate.study import published, rates, replication, switches
+from penultimate.support import files
 
 DIGITS = records.headline(None, "digits", "digits")
 
@@ -174,13 +175,29 @@ def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
     lowest, *others = sorted(100 * runs[runs.arm == "proposed"].accuracy)
     told = f"one of its four seeds has {lowest:.1f} at 8/255, the others {others[0]:.1f} to {others[-1]:.1f}"
     assert spread.idxmax() == "proposed" and len(others) == 3 and all(told in pages[name] for name in ("RESULTS.md", "08"))
-    folder = data.HOME / "data" / "records"
+    folder = records.COMMITTED
     broken = {(r["config"]["method"], r["config"]["lr"]) for r in replication.broken_off(folder, "cifar10")}
     assert broken == {("proposed", 0.1), ("proposed", 0.3), ("discriminative", 0.3)}
     chosen = replication.rates(folder)["brief"]
     assert rates.best(published.searched("brief")) == chosen and published.searched("brief").isna().sum().sum() == 2 * len(broken)
     assert chosen.pop("stability") == 0.1 and set(chosen.values()) == {0.03} and len(chosen) == 5
     assert all("epoch 1," in r["reason"] for r in replication.broken_off(folder, "cifar10"))
+
+
+def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_width(pages):
+    runs = switches.measured("brief", 8 / 255)
+    normal, proposed = (100 * runs[runs.arm == method].accuracy.mean() for method in ("normal", "proposed"))
+    assert f"{normal:.1f} and {proposed:.1f} against 90.06 and 91.15 %" in pages["RESULTS.md"]
+    for rival in ("noisy", "stability"):  # 'nothing is decided there'
+        for level in (8 / 255, 0.06):
+            _, low, high = evaluate.seed_interval(switches.apart(switches.measured("brief", level), "proposed", rival))
+            assert low < 0 < high
+    rows = files.read_json(records.COMMITTED / "bench" / "card.json")["rows"]
+    one, two = (row["ratio"] for row in rows if row["unit"] == "TFLOP/s")
+    assert f"waiting: {one:.0%} of its matrix rate" in pages["RESULTS.md"].replace(" %", "%")
+    assert f"With two views it is {two:.0%}, and compiling pays" in pages["RESULTS.md"].replace(" %", "%")
+    faster = [row["ratio"] for row in rows if row["unit"] == "images/s"]
+    assert faster[0] < 1.1 <= faster[1]
 
 
 def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
