@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -392,6 +393,19 @@ def test_the_steps_hold_what_is_compared_and_no_run_twice():
         assert {metrics.at_length(c) for c in step.configs} == {not step.folder}
 
 
+def test_the_readme_names_the_steps_by_their_numbers():
+    names = [step.name for step in replication.steps({})]
+    text = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    number = {name: 1 + names.index(name) for name in names}
+    last = number["brief: proposed, bn clean"]
+    assert [name.startswith("brief") for name in names] == [2 <= number[name] <= last for name in names]
+    assert f"one command of {len(names)} steps" in text and f"- steps 2 to {last}:" in text and f"`--steps 2-{last}`" in text
+    assert f"then five ({number['brief: five seeds']}), and BatchNorm's two other ways ({last - 1}, {last})" in text
+    assert f"(2 to {number['brief: discriminative']}; of step {number['brief: learning rates']} the lowest rate, 0.01, is left)" in text
+    assert f"- step {number['paper: normal, proposed']}: `normal` and `proposed`" in text
+    assert f"the other methods ({number['paper: the other methods']}), then four more seeds ({number['paper: five seeds']})" in text
+
+
 def test_the_committed_records_are_counted_by_step(folder):
     rates = {"normal": 0.03, "proposed": 0.2}
     looked = [
@@ -431,10 +445,10 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     run = lambda *more: CliRunner().invoke(cli.app, [*call, *more])  # noqa: E731
     with pytest.raises(InputError, match="^dataset 'digits' is not the paper's: choose cifar10 or svhn, or try it with a field"):
         CliRunner().invoke(cli.app, call[:5], catch_exceptions=False)
-    assert str(run("--steps", "9-16").exception) == "steps '9-16': give numbers from 1 to 15"
-    for asked, first in (("3", 2), ("8-9", 7)):
+    assert str(run("--steps", "9-19").exception) == "steps '9-19': give numbers from 1 to 18"
+    for asked, first in (("3", 2), ("11-12", 10)):
         assert str(run("--steps", asked).exception).endswith(f"take it first (--steps {first})") and not (tmp_path / "runs").exists()
-    assert "paper: five seeds" in run("--steps", "14", "--budget", "0s").output  # which no search has a say in
+    assert "paper: five seeds" in run("--steps", "17", "--budget", "0s").output  # which no search has a say in
     with monkeypatch.context() as patched:
         patched.setattr("penultimate.train.Trainer.epoch", lambda self, epoch: 1 / torch.zeros(2).view(3))  # no fault of the rate
         failed = run("--steps", "1")
@@ -443,8 +457,8 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     assert stopped.exit_code == 0 and "2 of 2 runs of these steps are left; call again to go on" in stopped.output, stopped.output
     done = run()
     assert done.exit_code == 0 and "every step is done; 4 runs broke off" in done.output, done.output
-    turns = ("[1/15] smoke run: 0 of 2", "[2/15] brief: learning rates: 0 of 4", "[3/15] brief: five")
-    turns += ("[6/15] paper: normal, proposed: 0 of 2", "[7/15] tuned: learning rates: 0 of 4", "[8/15] tuned")
+    turns = ("[1/18] smoke run: 0 of 2", "[2/18] brief: learning rates: 0 of 4", "[3/18] brief: five")
+    turns += ("[9/18] paper: normal, proposed: 0 of 2", "[10/18] tuned: learning rates: 0 of 4", "[11/18] tuned")
     assert [done.output.count(line) for line in turns] == [1] * 6
     again = run()  # nothing is trained, broken runs neither
     assert again.exit_code == 0 and "trained" not in again.output and "every step is done; 4 runs" in again.output, again.output

@@ -28,7 +28,7 @@ def replicate(
     What has a record in the folder is done. Fields of Config hold for all runs and make a trial of it, below the folder `trial`. After the
     budget a run may still be measured, at full size for a minute or two.
 
-    Example: python -m penultimate replicate --device cuda --jobs 2 --budget 7m --records data/records
+    Example: python -m penultimate replicate --device cuda --jobs 4 --budget 7m --records data/records
     """
     from .. import InputError, data, jobs
     from ..records import collect

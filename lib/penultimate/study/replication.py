@@ -19,7 +19,7 @@ from . import checks
 
 COMPARED = ("normal", "noisy", "both", "stability", "proposed")
 ALL = (*COMPARED, "discriminative")
-SEARCHES = {"brief": ((0.03, 0.1, 0.3), 3), "tuned": ((0.01, 0.03, 0.1, 0.2), 10)}  # preset: learning rates tried, epochs of each
+SEARCHES = {"brief": ((0.01, 0.03, 0.1, 0.3), 3), "tuned": ((0.01, 0.03, 0.1, 0.2), 10)}  # preset: learning rates tried, epochs of each
 SEARCH_SEED = TRIAL_SEED
 
 
@@ -93,26 +93,33 @@ def steps(rates: dict[str, dict[str, float | None]], dataset: str = "cifar10", *
     def searching(preset: str, turn: int) -> Step:
         return Step(f"{preset}: learning rates", search(preset, dataset, **fields), turn, "search")
 
-    def at_own(preset: str, what: str, methods, seeds, turn: int = 4, **more) -> Step:
-        known = rates.get(preset, {})
+    def at_own(preset: str, what: str, methods, seeds, **more) -> Step:
+        known, turn = rates.get(preset, {}), {"brief": 2, "tuned": 4}[preset]
         able = [m for m in methods if known.get(m, "the preset's") is not None]
         configs = [config for seed in seeds for m in able for config in own(preset, [m], [seed], lr=known.get(m), **more)]
         return Step(f"{preset}: {what}", configs, turn, rates_of=preset)
 
-    twice = {preset: {"epochs": 2 * Config(dataset=dataset, preset=preset).epochs} for preset in SEARCHES}
+    def twice(preset: str) -> Step:
+        return at_own(preset, "normal, twice the epochs", ["normal"], range(3), epochs=2 * Config(dataset=dataset, preset=preset).epochs)
+
+    def ways(preset: str) -> list[Step]:
+        return [at_own(preset, f"proposed, bn {bn}", ["proposed"], range(3), bn=bn) for bn in ("separate", "clean")]
+
     return [
         Step("smoke run", own("paper", ALL, [TRIAL_SEED], images=6400, epochs=10), 0, "rehearsal"),
         searching("brief", 1),
-        at_own("brief", "five methods, three seeds", COMPARED, range(3), 2),
-        at_own("brief", "normal, twice the epochs", ["normal"], range(3), 2, **twice["brief"]),
-        at_own("brief", "discriminative", ["discriminative"], range(3), 2),
+        at_own("brief", "five methods, three seeds", COMPARED, range(3)),
+        twice("brief"),
+        at_own("brief", "discriminative", ["discriminative"], range(3)),
+        at_own("brief", "five seeds", ALL, range(3, 5)),
+        *ways("brief"),
         Step("paper: normal, proposed", own("paper", ["normal", "proposed"], [0]), 3),
         searching("tuned", 3),
         at_own("tuned", "five methods, three seeds", COMPARED, range(3)),
         Step("paper: the other methods", own("paper", ["noisy", "both", "stability", "discriminative"], [0])),
-        at_own("tuned", "normal, twice the epochs", ["normal"], range(3), **twice["tuned"]),
+        twice("tuned"),
         at_own("tuned", "discriminative", ["discriminative"], range(3)),
-        *(at_own("tuned", f"proposed, bn {bn}", ["proposed"], range(3), bn=bn) for bn in ("separate", "clean")),
+        *ways("tuned"),
         Step("paper: five seeds", own("paper", COMPARED, range(1, 5))),
         at_own("tuned", "five seeds", COMPARED, range(3, 5)),
     ]
