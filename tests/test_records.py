@@ -10,7 +10,7 @@ import pytest
 from penultimate import InputError, data, evaluate, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
-from penultimate.study import published, rates, replication, switches
+from penultimate.study import published, published_beyond, rates, replication, switches
 from penultimate.support import files
 
 DIGITS = records.headline(None, "digits", "digits")
@@ -158,7 +158,8 @@ FULL_WIDTH = [  # as SAID, of `brief`
     (8 / 255, "proposed", "normal", "all"), (0.0, "normal", "proposed", "all"), (0.06, "proposed", "normal", "all"),
     (0.06, "both", "proposed", "all"), (8 / 255, "both", "proposed", "both"), (0.06, "both", "normal", "both"),
     (0.0, "normal, epochs=20", "proposed", "both"), (8 / 255, "proposed", "normal, epochs=20", "both"),
-    (0.06, "proposed", "normal, epochs=20", "both"),
+    (0.06, "proposed", "normal, epochs=20", "both"), (0.06, "discriminative", "normal", "both"),
+    (8 / 255, "discriminative", "normal", "both"),
 ]  # fmt: skip
 
 
@@ -182,6 +183,20 @@ def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
     assert rates.best(published.searched("brief")) == chosen and published.searched("brief").isna().sum().sum() == 2 * len(broken)
     assert chosen.pop("stability") == 0.1 and set(chosen.values()) == {0.03} and len(chosen) == 5
     assert all("epoch 1," in r["reason"] for r in replication.broken_off(folder, "cifar10"))
+
+
+def test_the_layer_and_the_decades_are_as_said_of_full_width(pages):
+    layer, apart = published_beyond.layer().loc["brief"], published_beyond.flatter().loc["brief"]
+    value = {(method, what): f"{float(layer.loc[method, what].split()[0]):.2f}" for method in layer.index for what in layer}
+    told = [f"{value['proposed', 'radius']} against {value['normal', 'radius']} of `normal`"]
+    told += [f"{value['proposed', 'margin']} against {value['normal', 'margin']}", f"(0.{value['both', 'ratio'][2:]})"]
+    told += [f"{value['proposed', 'ratio']} times", f"against {value['normal', 'ratio']}", value["discriminative", "ratio"]]
+    eq21, norm = (apart.loc["normal", what].replace("+", "").split(",")[:2] for what in apart)
+    told += [",".join(eq21) + " decades of eq. 21", ",".join(norm) + " of the Hessian's norm"]
+    assert [one for one in told if one not in pages["08"]] == []
+    assert [one for one in told if one.strip("()") not in pages["RESULTS.md"]] == []
+    others = apart.drop("normal").map(lambda line: line.split(": ")[1])  # 'nothing is decided'
+    assert set(others.to_numpy().flat) == {"undecided"} and apart.loc["normal"].str.endswith("holds").all()
 
 
 def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_width(pages):

@@ -345,6 +345,28 @@ def test_flatness_and_resistance_are_means_over_seeds(tmp_path):
     assert table.loc[("paper", "noisy")].tolist() == ["-1, n=1", "0, n=1", "not run", "not run", "not run"]
 
 
+def test_the_layer_and_the_decades_between_methods_are_means_over_seeds(tmp_path):
+    made = [record(config("tuned", method, seed, lr=0.03), {"last": 0.5}) for method in ("proposed", "both") for seed in range(2)]
+    made.append(record(config("tuned", "normal", 0, lr=0.03), {"last": 0.5}))  # one seed in common: not judged
+    made.append(record(config("tuned", "noisy", 2, lr=0.03), {"last": 0.5}))  # none
+    powers = ((0, 1, 2), (1, 1, 1), (2, 4, 3), (3, 5, 4), (1, 3, 0), (5, 5, 5))  # of three images
+    for one, own, radius in zip(made, powers, (1.0, 2.0, 5.0, 5.0, 4.0, 4.0), strict=True):
+        last = one["metrics"]["last"]
+        last["geometry"] = {"radius": radius, "margin": 3.0, "ratio": 3 / radius, "gap": 1.0}
+        kappa = [10.0**power for power in own]
+        last["curvature"] = {"images": 3, "kappa": kappa, "frobenius": [value**2 for value in kappa]}
+    records.collect(made, tmp_path)
+    layer, apart = published_beyond.layer(folder=tmp_path), published_beyond.flatter(folder=tmp_path)
+    low, high = stats.t.interval(0.95, 1, 1.5, stats.sem([1, 2]))
+    assert layer.loc[("tuned", "proposed"), "radius"] == f"1.5 [{low:.3g}, {high:.3g}], n=2"
+    assert layer.loc[("tuned", "normal")].tolist() == ["4, n=1", "3, n=1", "0.75, n=1"] and list(layer) == ["radius", "margin", "ratio"]
+    assert list(apart.index) == [("tuned", "normal"), ("tuned", "both")]
+    low, high = stats.t.interval(0.95, 1, 2.5, stats.sem([2, 3]))  # image by image 2, 3, 1 and 2, 4, 3: medians 2 and 3
+    assert apart.loc[("tuned", "both"), "eq. 21"] == f"+2.50 [{low:+.2f}, {high:+.2f}], n=2: undecided"
+    assert apart.loc[("tuned", "both"), "‖H‖²"].startswith("+5.00 [") and apart.loc[("tuned", "normal"), "eq. 21"].endswith("one seed")
+    assert len(published_beyond.flatter("svhn", tmp_path)) == 0 == len(published_beyond.layer("svhn", tmp_path))
+
+
 def test_rates_are_chosen_by_noisy_then_clean_validation_accuracy():
     def looked(method: str, lr: float, noisy: float, clean: float) -> dict:
         last = {"validation_noisy": noisy, "validation": clean}

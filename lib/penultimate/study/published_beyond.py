@@ -1,4 +1,4 @@
-"""What the runs of full size say beyond Gaussian noise, from records: other perturbations, flatness, resistance."""
+"""What the runs of full size say beyond Gaussian noise, from records: other perturbations, the feature layer, flatness, resistance."""
 
 from pathlib import Path
 
@@ -9,10 +9,14 @@ from .. import records
 from ..evaluate import seed_interval, unpack
 from ..methods import METHODS
 from ..metrics import FULL_SIZE, KINDS
-from ..records import cell
+from ..records import cell, verdict
 from . import checks
 from .adversary_rules import budget_name
-from .published import COLUMNS, NOT_RUN, TITLES, found, under
+from .curvature_rules import decades, medians
+from .published import COLUMNS, NOT_RUN, ONE_SEED, TITLES, found, under
+
+FLATNESS = {"eq. 21": "kappa", "‖H‖²": "frobenius"}
+LAYER = ("radius", "margin", "ratio")
 
 
 def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
@@ -43,20 +47,48 @@ def further(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.Da
     """Flatness and resistance of the full-size runs at their last epoch: a row for each preset and method of which any was measured, mean
     over seeds with 95 % interval and n. eq. 21 and ‖H‖²: log10 of the median over images. Where runs were attacked, APGD: accuracy in per
     cent within the middle budget; radius: the mean one certified to the smoothed classifier, 0 where it is wrong (L2, pixel units)."""
+    return _by_method(lambda record: _flatness(record) | _resistance(record, folder), dataset, folder)
+
+
+def layer(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Radius, margin and their ratio (`geometry.describe`) of the full-size runs at their last epoch, as `further` has its numbers."""
+    return _by_method(lambda record: {name: record["metrics"]["last"]["geometry"][name] for name in LAYER}, dataset, folder)
+
+
+def _by_method(measured, dataset: str, folder: str | Path | None) -> pd.DataFrame:
+    """A row for each full-size preset and method, a column for each number that measured(record) names: mean, interval and n."""
     seen = {}
     for record in (record for preset in FULL_SIZE for record in found(preset, dataset, folder)):
         own = seen.setdefault((record["config"]["preset"], record["config"]["method"]), {})
-        for what, value in (_flatness(record) | _resistance(record, folder)).items():
+        for what, value in measured(record).items():
             own.setdefault(what, []).append(value)
     shown = {key: {what: _told(values) for what, values in own.items()} for key, own in seen.items() if own}
     return pd.DataFrame(shown).T.fillna(NOT_RUN).rename_axis(["preset", "method"] if shown else None)
 
 
+def flatter(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Decades by which `proposed` is flatter than each rival, by the rule of `curvature_rules`: the median over images of
+    log10(rival / own), mean over common seeds; as the networks stand, at their own confidence."""
+    shown = {}
+    for preset in FULL_SIZE:
+        curved = {
+            (r["config"]["method"], r["config"]["seed"]): r["metrics"]["last"].get("curvature") for r in found(preset, dataset, folder)
+        }
+        curved = {key: measured for key, measured in curved.items() if measured}
+        for rival in (method for method in METHODS if method != "proposed"):
+            seeds = [seed for method, seed in curved if method == rival and ("proposed", seed) in curved]
+            for what, name in FLATNESS.items() if seeds else ():
+                apart = medians([decades(*(np.array(curved[one, seed][name]) for one in (rival, "proposed"))) for seed in seeds])
+                told = verdict(apart["low"], apart["high"]) if len(seeds) > 1 else ONE_SEED
+                line = f"{apart['mean']:+.2f} [{apart['low']:+.2f}, {apart['high']:+.2f}], n={len(seeds)}: {told}"
+                shown.setdefault((preset, rival), {})[what] = line
+    return pd.DataFrame(shown).T.rename_axis(["preset", "method"] if shown else None)
+
+
 def _flatness(record: dict) -> dict[str, float]:
     """Nothing for a run that an older version measured."""
     measured = record["metrics"]["last"].get("curvature", {})
-    names = {"eq. 21": "kappa", "‖H‖²": "frobenius"}
-    return {f"{what} (log10)": float(np.log10(np.median(measured[name]))) for what, name in names.items() if measured}
+    return {f"{what} (log10)": float(np.log10(np.median(measured[name]))) for what, name in FLATNESS.items() if measured}
 
 
 def _resistance(record: dict, folder: str | Path | None) -> dict[str, float]:
