@@ -185,6 +185,20 @@ def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
     assert all("epoch 1," in r["reason"] for r in replication.broken_off(folder, "cifar10"))
 
 
+def test_what_carries_over_is_as_said_of_full_width(pages):
+    table = published_beyond.carried().loc["brief, last epoch"]
+    places = {("uniform", "16/255"), ("low resolution", "1/2"), ("low resolution", "1/3")}
+    for rival, said in (("normal", "holds"), ("both", "does not hold")):
+        verdicts = table[rival].str.split(": ").str[1]
+        assert set(verdicts[verdicts != "undecided"].items()) == {(place, said) for place in places}
+        for place in places:
+            mean, low, high = (float(part) for part in table.loc[place, rival].split(", n=")[0].replace(" [", ", ").rstrip("]").split(", "))
+            told = interval(mean, low, high, sign=1 if rival == "normal" else -1)
+            assert told in pages["RESULTS.md"] and told in pages["08"], told
+    patches = table.normal[[kind.startswith("occlusion") for kind in table.index.get_level_values(0)]]
+    assert patches.str.startswith("-").sum() == 3 and len(patches) == 4
+
+
 def test_the_layer_and_the_decades_are_as_said_of_full_width(pages):
     layer, apart = published_beyond.layer().loc["brief"], published_beyond.flatter().loc["brief"]
     value = {(method, what): f"{float(layer.loc[method, what].split()[0]):.2f}" for method in layer.index for what in layer}

@@ -313,6 +313,15 @@ def test_other_perturbations_stand_by_method_epoch_and_level(tmp_path):
     assert table.loc[("tuned, last epoch", "uniform", "8/255"), "normal"] == f"60.0 [{low:.1f}, {high:.1f}], n=3"
     assert table.loc[("tuned, last epoch", "occlusion+gaussian", "0.25 + 16/255"), "normal"].startswith("50.0 [")
     assert set(table.xs("tuned, last epoch").noisy) == {"not run"} == set(table.xs("paper, last epoch").normal)
+    alone = published_beyond.carried(folder=tmp_path)
+    assert list(alone) == [method for method in METHODS if method != "proposed"] and set(alone.to_numpy().flat) == {"not run"}
+    shares = zip(("proposed", "proposed", "proposed", "both"), (0, 1, 2, 0), (0.62, 0.7, 0.86, 0.5), strict=True)
+    made = [under_others(record(config("tuned", m, seed, lr=0.03), {"last": 0.5}), {"last": share}) for m, seed, share in shares]
+    records.collect(made, tmp_path)
+    apart = published_beyond.carried(folder=tmp_path).loc[("tuned, last epoch", "occlusion", "0.25")]
+    low, high = stats.t.interval(0.95, 2, 38 / 3, stats.sem([12, 10, 16]))  # 62, 70, 86 minus 50, 60, 70
+    assert apart.normal == f"+12.7 [{low:+.1f}, {high:+.1f}], n=3: holds"
+    assert apart.both == "+12.0, n=1: one seed" and apart.noisy == "not run"
     shutil.rmtree(tmp_path / "cifar10-paper")
     assert set(published_beyond.perturbed(folder=tmp_path).index.get_level_values("what")) == {"tuned, last epoch"}  # no row of nothing
 

@@ -22,20 +22,43 @@ LAYER = ("radius", "margin", "ratio")
 def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Accuracy under `metrics.KINDS` in per cent, with the 95 % interval over seeds and n: a row for each full-size preset, choice of the
     epoch and perturbation that was measured, a column for each method."""
-    shown, severities = {}, [(kind, level) for kind, levels in KINDS.items() for level in levels]
+    shown = {}
+    for key, reached in _reached(dataset, folder):
+        values = {method: list(reached[method].values()) for method in METHODS}
+        shown[key] = {method: f"{cell(*seed_interval(own))}, n={len(own)}" if own else NOT_RUN for method, own in values.items()}
+    return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"] if shown else None)
+
+
+def carried(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """`proposed` minus each rival in the rows of `perturbed`: points, paired by seed, with 95 % interval, n and the verdict."""
+    shown = {}
+    for key, reached in _reached(dataset, folder):
+        for rival in (method for method in METHODS if method != "proposed"):
+            seeds = sorted(reached["proposed"].keys() & reached[rival].keys())
+            apart = [reached["proposed"][seed] - reached[rival][seed] for seed in seeds]
+            shown.setdefault(key, {})[rival] = _told_apart(apart) if apart else NOT_RUN
+    return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"] if shown else None)
+
+
+def _told_apart(apart: list[float]) -> str:
+    mean, low, high = seed_interval(apart)
+    told = f"{cell(mean, low, high, signed=True)}, n={len(apart)}"
+    return f"{told}: {verdict(low, high) if len(apart) > 1 else ONE_SEED}"
+
+
+def _reached(dataset: str, folder: str | Path | None):
+    """Of each preset, choice of the epoch and perturbation that was measured: their names, and method -> seed -> accuracy."""
+    severities = [(kind, level) for kind, levels in KINDS.items() for level in levels]
     for preset, checkpoint in (column for column in COLUMNS if column[0] in FULL_SIZE):
         own = found(preset, dataset, folder)
         for kind, level in severities:
-            reached = {method: [] for method in METHODS}
+            reached = {method: {} for method in METHODS}
             for record in own:
-                reached[record["config"]["method"]] += under(record["metrics"].get(checkpoint, {}).get(kind), level)
-            if not any(reached.values()):
-                continue
-            named = kind.replace("_", " "), " + ".join(map(_severity, kind.split("+"), np.atleast_1d(level)))
-            shown[(f"{preset}, {TITLES[checkpoint]}", *named)] = {
-                method: f"{cell(*seed_interval(values))}, n={len(values)}" if values else NOT_RUN for method, values in reached.items()
-            }
-    return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"] if shown else None)
+                for value in under(record["metrics"].get(checkpoint, {}).get(kind), level):
+                    reached[record["config"]["method"]][record["config"]["seed"]] = value
+            if any(reached.values()):
+                named = kind.replace("_", " "), " + ".join(map(_severity, kind.split("+"), np.atleast_1d(level)))
+                yield (f"{preset}, {TITLES[checkpoint]}", *named), reached
 
 
 def _severity(kind: str, level: float) -> str:
