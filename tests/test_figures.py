@@ -1,5 +1,6 @@
 """Figures show the numbers that they are given."""
 
+import logging
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,15 @@ def test_a_browser_that_never_answers_is_ended_and_another_draws(tmp_path, monke
     monkeypatch.setattr(drawing, "PATIENCE", 1)
     assert figures.export([figures.blank("t")], [tmp_path / "t.png"])
     assert [process.returncode for process in started] == [-signal.SIGKILL, 0] and (tmp_path / "t.png").read_bytes() == b"drawn"
+
+
+def test_what_the_browser_garbles_and_the_picture_survives_is_not_said(monkeypatch, tmp_path, caplog):
+    def write_images(figures, paths, **_):
+        logging.getLogger("choreographer.channels.pipe").error("JSONError decoding message. Ignoring")
+        Path(paths[0]).write_bytes(b"drawn")
+
+    monkeypatch.setattr(drawing.pio, "write_images", write_images)
+    assert figures.export([figures.blank("t")], [tmp_path / "t.png"]) and not caplog.records
 
 
 def test_gains_are_the_paired_differences():

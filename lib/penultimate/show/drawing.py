@@ -1,6 +1,7 @@
 """Figures as files and in notebooks: PNGs and GIFs by the browser that Kaleido drives."""
 
 import io
+import logging
 import tempfile
 import threading
 from contextlib import suppress
@@ -20,6 +21,8 @@ def export(figures: list[go.Figure], paths: list[Path]) -> bool:
     """
     from choreographer.errors import BrowserClosedError, BrowserDepsError, BrowserFailedError, ChromeNotFoundError
 
+    # A message of the browser that came in pieces is logged with a traceback and ignored; what cannot be drawn is an error below.
+    logging.getLogger("choreographer").setLevel(logging.CRITICAL)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
     sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
