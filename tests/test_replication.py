@@ -132,7 +132,7 @@ def page(folder, findings) -> list:
 def test_the_page_works_on_every_partial_set_of_records(folder, tmp_path, capsys):
     findings, *shown = page(folder, tmp_path / "findings")
     assert [one["n"] for one in findings["gains"]] == [1, 1, 3] and findings["gains"][2]["lies"] == "inside"
-    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 6  # gains, presets, differences, rates
+    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 9  # also tables, rates, the layer
     (tmp_path / "none").mkdir()
     alone = tmp_path / "alone"
     records.collect([record(config("tuned", "noisy", 0), {"last": 0.5})], alone)  # no `normal` to be paired with
@@ -140,12 +140,13 @@ def test_the_page_works_on_every_partial_set_of_records(folder, tmp_path, capsys
     records.collect([smoke], tmp_path / "smoke" / "rehearsal")
     records.collect([record(config("paper", "proposed", 0), {"last": 0.5})], tmp_path / "unpaired")
     records.collect([record(config("paper", "normal", 1), {"last": 0.5})], tmp_path / "unpaired")
-    for name, drawn in (("none", 0), ("alone", 1), ("smoke", 0), ("unpaired", 1)):
+    for name, drawn in (("none", 2), ("alone", 4), ("smoke", 2), ("unpaired", 4)):
         findings, *shown = page(tmp_path / name, tmp_path / "findings")
         assert findings["gains"] == [] and len(shown) == drawn, name
         said = capsys.readouterr().out
         assert "no method has a seed in common with normal" in said and "other perturbations at full size: not run" in said
-        assert "trials: none in this folder" in said
+        assert "trials: none in this folder" in said and "films of brief: not run" in said
+        assert "decades between methods at full size: not run" in said
 
 
 def test_pictures_say_n_and_the_printed_gain(folder):
