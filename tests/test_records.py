@@ -159,6 +159,7 @@ FULL_WIDTH = [  # as SAID, of `brief`
     (0.06, "both", "proposed", "all"), (8 / 255, "both", "proposed", "both"), (0.06, "both", "normal", "both"),
     (0.0, "normal, epochs=20", "proposed", "both"), (8 / 255, "proposed", "normal, epochs=20", "both"),
     (0.06, "proposed", "normal, epochs=20", "both"), (0.06, "discriminative", "normal", "both"),
+    (0.06, "proposed", "discriminative", "both"),
     (8 / 255, "discriminative", "normal", "both"),
 ]  # fmt: skip
 
