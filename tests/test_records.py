@@ -10,7 +10,7 @@ import pytest
 from penultimate import InputError, data, evaluate, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
-from penultimate.study import published, published_beyond, rates, replication, switches
+from penultimate.study import films, published, published_beyond, rates, replication, switches
 from penultimate.support import files
 
 DIGITS = records.headline(None, "digits", "digits")
@@ -187,31 +187,49 @@ def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
 
 
 def test_what_carries_over_is_as_said_of_full_width(pages):
-    table = published_beyond.carried().loc["brief, last epoch"]
-    places = {("uniform", "16/255"), ("low resolution", "1/2"), ("low resolution", "1/3")}
-    for rival, said in (("normal", "holds"), ("both", "does not hold")):
-        verdicts = table[rival].str.split(": ").str[1]
-        assert set(verdicts[verdicts != "undecided"].items()) == {(place, said) for place in places}
-        for place in places:
-            mean, low, high = (float(part) for part in table.loc[place, rival].split(", n=")[0].replace(" [", ", ").rstrip("]").split(", "))
-            told = interval(mean, low, high, sign=1 if rival == "normal" else -1)
-            assert told in pages["RESULTS.md"] and told in pages["08"], told
-    patches = table.normal[[kind.startswith("occlusion") for kind in table.index.get_level_values(0)]]
+    table = published_beyond.carried().loc["brief, last epoch"].stack()
+    verdicts = table.str.split(": ").str[1]
+    decided = verdicts[verdicts != "undecided"].to_dict()
+    low, strong = [("low resolution", "1/2"), ("low resolution", "1/3")], ("uniform", "16/255")
+    expected = {(*place, rival): "holds" for rival in ("normal", "noisy") for place in low}
+    expected |= {(*place, rival): "does not hold" for rival in ("both", "stability") for place in low}
+    assert decided == expected | {(*strong, "normal"): "holds", (*strong, "discriminative"): "holds", (*strong, "both"): "does not hold"}
+    own = {(r["config"]["method"], r["config"]["seed"]): r["metrics"]["last"] for r in published.found("brief")}
+    at = lambda one, kind, level: 100 * published.under(one[kind], level)[0]  # noqa: E731
+    for kind, level in (("uniform", 16 / 255), ("low_resolution", 2.0), ("low_resolution", 3.0)):
+        for rival in ("normal", "noisy", "both", "stability", "discriminative"):
+            if (kind, rival) in {("uniform", "noisy"), ("uniform", "stability"), ("low_resolution", "discriminative")}:
+                continue  # undecided, told without its numbers
+            seeds = [seed for method, seed in own if method == rival]
+            apart = [at(own["proposed", seed], kind, level) - at(own[rival, seed], kind, level) for seed in seeds]
+            told = interval(*evaluate.seed_interval(apart), sign=-1 if rival in ("both", "stability") else 1)
+            assert [name for name in ("RESULTS.md", "08") if told not in pages[name]] == [], (kind, rival, told)
+    patches = table[[kind.startswith("occlusion") and rival == "normal" for kind, _, rival in table.index]]
     assert patches.str.startswith("-").sum() == 3 and len(patches) == 4
 
 
-def test_the_layer_and_the_decades_are_as_said_of_full_width(pages):
-    layer, apart = published_beyond.layer().loc["brief"], published_beyond.flatter().loc["brief"]
-    value = {(method, what): f"{float(layer.loc[method, what].split()[0]):.2f}" for method in layer.index for what in layer}
-    told = [f"{value['proposed', 'radius']} against {value['normal', 'radius']} of `normal`"]
-    told += [f"{value['proposed', 'margin']} against {value['normal', 'margin']}", f"(0.{value['both', 'ratio'][2:]})"]
-    told += [f"{value['proposed', 'ratio']} times", f"against {value['normal', 'ratio']}", value["discriminative", "ratio"]]
-    eq21, norm = (apart.loc["normal", what].replace("+", "").split(",")[:2] for what in apart)
-    told += [",".join(eq21) + " decades of eq. 21", ",".join(norm) + " of the Hessian's norm"]
-    assert [one for one in told if one not in pages["08"]] == []
-    assert [one for one in told if one.strip("()") not in pages["RESULTS.md"]] == []
+def test_the_layer_the_decades_and_the_film_are_as_said_of_full_width(pages):
+    runs = pd.DataFrame([{"method": r["config"]["method"]} | r["metrics"]["last"]["geometry"] for r in published.found("brief")])
+    mean = runs.groupby("method").mean()
+    of = lambda method, what: f"{mean.loc[method, what]:.2f}"  # noqa: E731
+    told = [f"{of('proposed', 'radius')} against {of('normal', 'radius')} of `normal`"]
+    told += [f"{of('proposed', 'margin')} against {of('normal', 'margin')}", f"the smallest radius, {of('stability', 'radius')}"]
+    assert mean.radius.idxmin() == "stability"
+    apart = published_beyond.flatter().loc["brief"]
+    eq21, norm = (line.split(", n=")[0].replace("+", "") for line in apart.loc["normal"])
+    told += [f"{eq21} decades of eq. 21 and {norm} of the Hessian's norm"]
+    ratios = of("proposed", "ratio"), of("normal", "ratio"), of("discriminative", "ratio"), of("both", "ratio")
+    there = "{} times it against {}. `discriminative`, without noisy images, has that as well ({})| nothing of it ({})".format(*ratios)
+    here = "{} times the radius against {}. `discriminative` has a ratio of {}|`both` has {}".format(*ratios)
+    assert [one for one in (*told, *there.split("|")) if one not in pages["08"]] == []
+    assert [one for one in (*told, *here.split("|")) if one not in pages["RESULTS.md"]] == []
     others = apart.drop("normal").map(lambda line: line.split(": ")[1])  # 'nothing is decided'
     assert set(others.to_numpy().flat) == {"undecided"} and apart.loc["normal"].str.endswith("holds").all()
+    (c, n), (c_normal, n_normal) = (
+        [film["terms"][term][-1] for term in ("compact", "noisy")]
+        for film in map(films.read(records.COMMITTED, "cifar10", "brief").get, ("proposed", "normal"))
+    )
+    assert f"its first two rise to {c:.1f} and {n:.1f} (`normal`: {c_normal:.0f} and {n_normal:.0f})" in pages["08"]
 
 
 def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_width(pages):

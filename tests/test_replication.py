@@ -315,14 +315,14 @@ def test_other_perturbations_stand_by_method_epoch_and_level(tmp_path):
     assert table.loc[("tuned, last epoch", "occlusion+gaussian", "0.25 + 16/255"), "normal"].startswith("50.0 [")
     assert set(table.xs("tuned, last epoch").noisy) == {"not run"} == set(table.xs("paper, last epoch").normal)
     alone = published_beyond.carried(folder=tmp_path)
-    assert list(alone) == [method for method in METHODS if method != "proposed"] and set(alone.to_numpy().flat) == {"not run"}
+    assert list(alone) == [method for method in METHODS if method != "proposed"] and set(alone.to_numpy().flat) == {"no seed in common"}
     shares = zip(("proposed", "proposed", "proposed", "both"), (0, 1, 2, 0), (0.62, 0.7, 0.86, 0.5), strict=True)
     made = [under_others(record(config("tuned", m, seed, lr=0.03), {"last": 0.5}), {"last": share}) for m, seed, share in shares]
     records.collect(made, tmp_path)
     apart = published_beyond.carried(folder=tmp_path).loc[("tuned, last epoch", "occlusion", "0.25")]
     low, high = stats.t.interval(0.95, 2, 38 / 3, stats.sem([12, 10, 16]))  # 62, 70, 86 minus 50, 60, 70
     assert apart.normal == f"+12.7 [{low:+.1f}, {high:+.1f}], n=3: holds"
-    assert apart.both == "+12.0, n=1: one seed" and apart.noisy == "not run"
+    assert apart.both == "+12.0, n=1: one seed" and apart.noisy == "no seed in common"
     shutil.rmtree(tmp_path / "cifar10-paper")
     assert set(published_beyond.perturbed(folder=tmp_path).index.get_level_values("what")) == {"tuned, last epoch"}  # no row of nothing
 
@@ -425,6 +425,25 @@ def test_the_steps_hold_what_is_compared_and_no_run_twice():
         assert {metrics.at_length(c) for c in step.configs} == {not step.folder}
 
 
+def test_a_rate_that_wins_late_leaves_the_runs_at_the_old_one_out_of_the_tables(tmp_path):
+    own = [record(config("brief", "both", 0, lr=lr), {"last": right}) for lr, right in ((0.03, 0.5), (0.01, 0.7))]
+    own.append(record(config("brief", "both", 0, lr=0.03, epochs=20), {"last": 0.6}))  # another arm of the method
+    records.collect(own, tmp_path)
+    with pytest.raises(InputError, match="are the same arm .both. at the learning rates"):
+        published.found("brief", folder=tmp_path)
+    for lr, noisy in ((0.03, 0.5), (0.1, 0.4), (0.01, 0.6)):  # one after the other
+        looked = record(config("brief", "both", replication.SEARCH_SEED, lr=lr, epochs=replication.SEARCHES["brief"][1]), {"last": 0.5})
+        looked["history"][-1]["validation_noisy"] = noisy
+        records.collect([looked], tmp_path / "search")
+        rate, right = (0.01, 0.7) if lr == 0.01 else (0.03, 0.5)
+        (kept,) = published.found("brief", folder=tmp_path)
+        assert kept["config"]["lr"] == rate
+        runs = switches.measured("brief", LEVEL, folder=tmp_path).set_index("arm").accuracy.to_dict()
+        assert runs == {"both": right} | ({"both, epochs=20": 0.6} if rate == 0.03 else {})
+    counted = published.progress(folder=tmp_path).set_index("step").finished
+    assert counted["brief: five methods, three seeds"] == 1
+
+
 def test_the_readme_names_the_steps_by_their_numbers():
     names = [step.name for step in replication.steps({})]
     text = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
@@ -434,6 +453,11 @@ def test_the_readme_names_the_steps_by_their_numbers():
     assert f"one command of {len(names)} steps" in text and f"- steps 2 to {last}:" in text and f"`--steps 2-{last}`" in text
     assert f"then five ({number['brief: five seeds']}), and BatchNorm's two other ways ({last - 1}, {last})" in text
     assert f"(2 to {number['brief: discriminative']}; of step {number['brief: learning rates']} the lowest rate, 0.01, is left)" in text
+    counted = published.progress().set_index("step")
+    part = {number[name] for name, row in counted.iterrows() if 0 < row.finished + row["broke off"] < row.runs}
+    whole = {number[name] for name, row in counted.iterrows() if row.finished + row["broke off"] == row.runs}
+    assert part == {2, 6} and whole == {3, 4, 5}
+    assert "steps 2 to 5 (but for the rate 0.01) and the fourth seed of three methods in step 6" in text
     assert f"- step {number['paper: normal, proposed']}: `normal` and `proposed`" in text
     assert f"the other methods ({number['paper: the other methods']}), then four more seeds ({number['paper: five seeds']})" in text
 

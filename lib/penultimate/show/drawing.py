@@ -21,8 +21,7 @@ def export(figures: list[go.Figure], paths: list[Path]) -> bool:
     """
     from choreographer.errors import BrowserClosedError, BrowserDepsError, BrowserFailedError, ChromeNotFoundError
 
-    # A message of the browser that came in pieces is logged with a traceback and ignored; what cannot be drawn is an error below.
-    logging.getLogger("choreographer").setLevel(logging.CRITICAL)
+    logging.getLogger("choreographer.channels.pipe").addFilter(_matters)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
     sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
@@ -44,6 +43,11 @@ def export(figures: list[go.Figure], paths: list[Path]) -> bool:
         if not path.exists():
             raise RuntimeError(f"plotly could not draw {path.name} ({figure.layout.title.text}): figure.to_image() says why")
     return True
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """Whether to say what the browser's pipe logs: not, with a traceback, that a message came in pieces and is ignored."""
+    return "JSONError decoding message" not in record.getMessage()
 
 
 def _end_browsers(ended: threading.Event) -> None:

@@ -23,8 +23,15 @@ NOT_RUN, ONE_SEED = "not run", "one seed"
 
 def found(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
     """The records of a preset's six methods as they are, `tuned` and `brief` at each one's own learning rate."""
-    own = once([r for r in records.read(folder, dataset) if r["config"]["preset"] == preset])
-    return [r for r in own if replication.arm(r["config"]) == r["config"]["method"]]
+    return [r for r in every(preset, dataset, folder) if replication.arm(r["config"]) == r["config"]["method"]]
+
+
+def every(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
+    """The records of a preset with all its arms. Where a search has chosen a method's learning rate, those at that rate alone: when a rate
+    that is tried later wins, the runs at the old one are no results any more."""
+    chosen = replication.rates(Path(folder) if folder else records.COMMITTED, dataset).get(preset, {})
+    kept = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset]
+    return once([r for r in kept if chosen.get(r["config"]["method"]) in (None, r["config"]["lr"])])
 
 
 def once(found: list[dict]) -> list[dict]:

@@ -1,5 +1,6 @@
 """What the runs of full size say beyond Gaussian noise, from records: other perturbations, the feature layer, flatness, resistance."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from .curvature_rules import decades, medians
 from .published import COLUMNS, NOT_RUN, ONE_SEED, TITLES, found, under
 
 FLATNESS = {"eq. 21": "kappa", "‖H‖²": "frobenius"}
+NO_PAIR = "no seed in common"
 LAYER = ("radius", "margin", "ratio")
 
 
@@ -23,7 +25,7 @@ def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.
     """Accuracy under `metrics.KINDS` in per cent, with the 95 % interval over seeds and n: a row for each full-size preset, choice of the
     epoch and perturbation that was measured, a column for each method."""
     shown = {}
-    for key, reached in _reached(dataset, folder):
+    for key, reached in _by_perturbation(dataset, folder):
         values = {method: list(reached[method].values()) for method in METHODS}
         shown[key] = {method: f"{cell(*seed_interval(own))}, n={len(own)}" if own else NOT_RUN for method, own in values.items()}
     return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"] if shown else None)
@@ -32,21 +34,20 @@ def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.
 def carried(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """`proposed` minus each rival in the rows of `perturbed`: points, paired by seed, with 95 % interval, n and the verdict."""
     shown = {}
-    for key, reached in _reached(dataset, folder):
+    for key, reached in _by_perturbation(dataset, folder):
         for rival in (method for method in METHODS if method != "proposed"):
             seeds = sorted(reached["proposed"].keys() & reached[rival].keys())
-            apart = [reached["proposed"][seed] - reached[rival][seed] for seed in seeds]
-            shown.setdefault(key, {})[rival] = _told_apart(apart) if apart else NOT_RUN
+            apart = [100 * (reached["proposed"][seed] - reached[rival][seed]) for seed in seeds]
+            shown.setdefault(key, {})[rival] = _judged(*seed_interval(apart), len(apart)) if apart else NO_PAIR
     return pd.DataFrame(shown).T.rename_axis(["what", "perturbation", "level"] if shown else None)
 
 
-def _told_apart(apart: list[float]) -> str:
-    mean, low, high = seed_interval(apart)
-    told = f"{cell(mean, low, high, signed=True)}, n={len(apart)}"
-    return f"{told}: {verdict(low, high) if len(apart) > 1 else ONE_SEED}"
+def _judged(mean: float, low: float, high: float, n: int, digits: int = 1) -> str:
+    told = f"{mean:+.{digits}f}"
+    return f"{told} [{low:+.{digits}f}, {high:+.{digits}f}], n={n}: {verdict(low, high)}" if n > 1 else f"{told}, n=1: {ONE_SEED}"
 
 
-def _reached(dataset: str, folder: str | Path | None):
+def _by_perturbation(dataset: str, folder: str | Path | None) -> Iterator[tuple[tuple[str, str, str], dict[str, dict[int, float]]]]:
     """Of each preset, choice of the epoch and perturbation that was measured: their names, and method -> seed -> accuracy."""
     severities = [(kind, level) for kind, levels in KINDS.items() for level in levels]
     for preset, checkpoint in (column for column in COLUMNS if column[0] in FULL_SIZE):
@@ -102,9 +103,7 @@ def flatter(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.Da
             seeds = [seed for method, seed in curved if method == rival and ("proposed", seed) in curved]
             for what, name in FLATNESS.items() if seeds else ():
                 apart = medians([decades(*(np.array(curved[one, seed][name]) for one in (rival, "proposed"))) for seed in seeds])
-                told = verdict(apart["low"], apart["high"]) if len(seeds) > 1 else ONE_SEED
-                line = f"{apart['mean']:+.2f} [{apart['low']:+.2f}, {apart['high']:+.2f}], n={len(seeds)}: {told}"
-                shown.setdefault((preset, rival), {})[what] = line
+                shown.setdefault((preset, rival), {})[what] = _judged(**apart, digits=2)
     return pd.DataFrame(shown).T.rename_axis(["preset", "method"] if shown else None)
 
 

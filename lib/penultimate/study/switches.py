@@ -17,7 +17,7 @@ def measured(preset: str, level: float, dataset: str = "cifar10", folder: str | 
     """All runs of a preset measured at a noise level: arm (`replication.arm`), seed, code (its version), accuracy after the last epoch."""
     rows = [
         (replication.arm(record["config"]), record["config"]["seed"], record["environment"]["code"], accuracy)
-        for record in published.once([r for r in records.read(folder, dataset) if r["config"]["preset"] == preset])
+        for record in published.every(preset, dataset, folder)
         for accuracy in published.under(record["metrics"]["last"]["gaussian"], level)
     ]
     return pd.DataFrame(rows, columns=["arm", "seed", "code", "accuracy"])
