@@ -224,7 +224,7 @@ def _exactness(found: list[dict]) -> str:
 
 def pipes(shown: pd.DataFrame) -> str:
     """A table in Markdown, its index as the first column; columns of numbers, with their intervals or units, stand to the right."""
-    numbers = [shown.iloc[:, i].astype(str).str.fullmatch(r"[-+]?\d\S*( \S+){0,5}").mean() > 0.5 for i in range(shown.shape[1])]
+    numbers = [shown.iloc[:, i].astype(str).str.fullmatch(r"\**[-+]?\d\S*( \S+){0,5}").mean() > 0.5 for i in range(shown.shape[1])]
     lines = [
         [shown.index.name or "method", *shown.columns],
         ["---", *("---:" if number else "---" for number in numbers)],
