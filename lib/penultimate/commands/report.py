@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -132,14 +131,14 @@ def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
     return out / "report.html"
 
 
-def outcome(dataset: str, preset: str) -> str:
-    """The account of a data set: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
-    rows = records.headline(None, dataset, preset)
+def outcome(found: list[dict]) -> str:
+    """The account of runs at their last epoch: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
+    rows = records.table(found).query("checkpoint == 'last'")
     accuracy, gained = records.wide(records.summary(rows)), records.wide(records.differences(rows), signed=True)
     parts = [
         records.answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", records.pipes(accuracy),
         "<details><summary>Difference to <code>normal</code> in points, paired</summary>", records.pipes(gained), "</details>",
-        f"*{records.caption(records.read(None, dataset, preset))}*",
+        f"*{records.caption(found)}*",
     ]  # fmt: skip
     return "\n\n".join(parts)
 
@@ -166,8 +165,8 @@ def in_short() -> str:
     return records.pipes(pd.DataFrame(rows).fillna("").set_index("proposed minus"))
 
 
-MAKERS = {marker: partial(outcome, *which) for marker, which in SHOWN.items()} | {
-    "short": in_short,
+MAKERS = {marker: lambda which=which: outcome(records.read(None, *which)) for marker, which in SHOWN.items()} | {
+    "short": in_short, "brief": lambda: outcome(published.found("brief")),
     "ablation": experiments.markdown, "transfer": transfer_rules.markdown, "curvature": curvature_tables.markdown,
     "adversary": adversary_tables.markdown, "claims": claims_tables.markdown, "published": published.markdown, "bench": compare.committed,
     "sliders": slider.markdown, "reliability": reliability.markdown,
