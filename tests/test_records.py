@@ -251,6 +251,25 @@ def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_wid
     assert faster[0] < 1.1 <= faster[1]
 
 
+def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages):
+    """Test accuracies by the bits of every image; the choice by the noisy criterion, its price on clean images and what is told of it."""
+    runs = rates.by_width()
+    assert set(runs.width) == {16} and set(runs.method) == {"normal"}
+    assert runs.groupby("lr").seed.apply(list).to_dict() == {lr: [0, 1, 2] for lr in (0.01, 0.03, 0.1, 0.3)}
+    for record in records.read(records.COMMITTED / "rates"):
+        config, correct = record["config"], evaluate.unpack(record["metrics"]["last"]["gaussian"]["correct"])
+        (row,) = runs[(runs.lr == config["lr"]) & (runs.seed == config["seed"])].to_dict("records")
+        shown = [row[f"test, {records.level_name(level)}"] for level in (0.0, 0.031373, 0.06)]
+        assert config["epochs"] == 10 and shown == pytest.approx(correct[:3].mean((1, 2)), abs=1e-6)
+    at = {lr: own.set_index("seed") for lr, own in runs.groupby("lr")}
+    chosen = [max(at, key=lambda lr, seed=seed: at[lr].loc[seed, "validation, noisy"]) for seed in range(3)]
+    assert set(chosen) == {0.03}
+    for rate, columns in {0.01: ["test, clean"], 0.1: runs.columns[-3:], 0.3: runs.columns[-3:]}.items():
+        for column in columns:
+            told = interval(*(100 * value for value in evaluate.seed_interval(at[rate][column] - at[0.03][column])))
+            assert told in pages["RESULTS.md"], (rate, column, told)
+
+
 def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
     shared = [small(level, "proposed", "stability", range(3)) for level in (0.0, 8 / 255)]
     own = [small(level, "proposed, lr=0.1", "stability, lr=0.2") for level in (0.0, 8 / 255)]

@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from .. import records
+from ..evaluate import seed_interval
 from ..methods import METHODS
 
+LOWEST = 3  # noise levels: clean, the printed table's, the one trained with
 SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
 
 
@@ -49,6 +51,28 @@ def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
     """`by_rate` of the runs by which the learning rates of a preset are judged: of seed SEARCHED, with nothing else changed."""
     runs = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset and r["config"]["seed"] == SEARCHED]
     return by_rate([r for r in runs if records.changed(r["config"]) in ("", f"lr={r['config']['lr']}")])
+
+
+def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
+    """Of runs that tried learning rates in narrow networks afterwards: method, width, lr, seed; accuracy on the validation split, with the
+    training noise and without, and on test images at the LOWEST levels. No choice rests on them."""
+    rows = []
+    for record in records.read(Path(folder) if folder else records.COMMITTED / "rates", dataset):
+        config, last, measured = record["config"], record["history"][-1], record["metrics"]["last"]["gaussian"]
+        row = {key: config[key] for key in ("method", "width", "lr", "seed")}
+        row |= {"validation, noisy": last["validation_noisy"], "validation, clean": last["validation"]}
+        levels = list(zip(measured["levels"], measured["accuracy"], strict=True))[:LOWEST]
+        rows.append(row | {f"test, {records.level_name(level)}": sum(draws) / len(draws) for level, draws in levels})
+    return pd.DataFrame(rows).sort_values(["method", "width", "lr", "seed"], ignore_index=True)
+
+
+def markdown() -> str:
+    """RESULTS' table of `by_width`: mean and 95 % interval over seeds, and what it rests on."""
+    groups = by_width().drop(columns="seed").groupby(["method", "width", "lr"], sort=False)
+    shown = groups.agg(lambda values: records.cell(*seed_interval(values))).reset_index(["width", "lr"]).astype(str)
+    found = records.read(records.COMMITTED / "rates")
+    caption = records.caption([r for r in found if r["config"]["lr"] == found[0]["config"]["lr"]])  # n: seeds of each rate
+    return f"{records.pipes(shown.rename(columns={'lr': 'learning rate'}))}\n\n*{caption}*"
 
 
 def own(table: pd.DataFrame) -> dict[str, float]:
