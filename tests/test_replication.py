@@ -457,7 +457,10 @@ def test_the_readme_names_the_steps_by_their_numbers():
     part = {number[name] for name, row in counted.iterrows() if 0 < row.finished + row["broke off"] < row.runs}
     whole = {number[name] for name, row in counted.iterrows() if row.finished + row["broke off"] == row.runs}
     assert part == {2, 6} and whole == {3, 4, 5}
-    assert "steps 2 to 5 (but for the rate 0.01) and the fourth seed of three methods in step 6" in text
+    told = "steps 2 to 5, in step 2 without the learning rate 0.01, and of step 6 the fourth seed of"
+    assert f"{told} `normal`, `both` and `proposed`" in text
+    fourth = {r["config"]["method"] for r in published.found("brief") if r["config"]["seed"] == 3}
+    assert fourth == {"normal", "both", "proposed"}
     assert f"- step {number['paper: normal, proposed']}: `normal` and `proposed`" in text
     assert f"the other methods ({number['paper: the other methods']}), then four more seeds ({number['paper: five seeds']})" in text
 

@@ -151,18 +151,17 @@ def in_short() -> str:
         "CIFAR-10, width 8, 12 epochs": records.headline(None, *SHOWN["cifar10"]),
         "CIFAR-10, width 64, 10 epochs": records.table(published.found("brief")),
     }
-    rows = []
+    columns, rows = ["clean images", "at 8/255", "at the noise trained with", "at the strongest"], []
     for rival, (scale, own) in itertools.product(("normal", "both"), scales.items()):
-        measured = {"clean images": 0.0, "at 8/255": 8 / 255, "at the noise trained with": records.trained_at(own)}
-        row = {"proposed minus": f"`{rival}`", "on": scale, "seeds": ""}
-        for column, level in measured.items():
+        row = {"proposed minus": f"`{rival}`", "on": scale} | dict.fromkeys(columns, "")
+        for column, level in zip(columns, (0.0, 8 / 255, records.trained_at(own), own.level.max()), strict=True):
             nearest = min(own.level, key=lambda known, level=level: abs(known - level))
             if abs(nearest - level) < 1e-5:  # digits were not measured at 8/255
                 apart = records.against(own, nearest).loc[rival]
                 cell = records.cell(apart["mean"], apart.low, apart.high, signed=True)
                 row |= {column: f"**{cell}**" if apart.low * apart.high > 0 else cell, "seeds": f"{apart.n:.0f}"}
         rows.append(row)
-    return records.pipes(pd.DataFrame(rows).fillna("").set_index("proposed minus"))
+    return records.pipes(pd.DataFrame(rows).set_index("proposed minus"))
 
 
 MAKERS = {marker: lambda which=which: outcome(records.read(None, *which)) for marker, which in SHOWN.items()} | {
