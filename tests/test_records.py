@@ -229,7 +229,7 @@ def test_the_layer_the_decades_and_the_film_are_as_said_of_full_width(pages):
     here = "{} times the radius against {}. `discriminative` has a ratio of {}|`both` has {}".format(*ratios)
     assert [one for one in (*told, *there.split("|")) if one not in pages["08"]] == []
     assert [one for one in (*told, *here.split("|")) if one not in pages["RESULTS.md"]] == []
-    others = apart.drop("normal").map(lambda line: line.split(": ")[1])  # 'nothing is decided'
+    others = apart.drop("normal").map(lambda line: line.split(": ")[1])  # 'nothing is decided', nor at matched compute
     assert set(others.to_numpy().flat) == {"undecided"} and apart.loc["normal"].str.endswith("holds").all()
     (c, n), (c_normal, n_normal) = (
         [film["terms"][term][-1] for term in ("compact", "noisy")]
@@ -248,7 +248,9 @@ def test_at_matched_compute_the_decades_are_as_said_of_full_width(pages):
         mean, low, high = evaluate.seed_interval(apart)
         assert low < 0 < high  # 'neither told from zero'
         told.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]".replace("-0.00", "0.00"))
-    assert [page for page in ("README.md", "RESULTS.md") if " and ".join(told) not in pages[page]] == [], told
+    assert [page for page in ("README.md", "RESULTS.md", "08") if " and ".join(told) not in pages[page]] == [], told
+    shown = published_beyond.flatter().loc[("brief", "normal, epochs=20")].str.split(", n=").str[0].str.replace("+", "")
+    assert [one.replace("-0.00", "0.00") for one in shown] == told
 
 
 def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pages):

@@ -14,7 +14,8 @@ from ..records import cell, verdict
 from . import checks
 from .adversary_rules import budget_name
 from .curvature_rules import decades, medians
-from .published import COLUMNS, NOT_RUN, ONE_SEED, TITLES, found, under
+from .published import COLUMNS, NOT_RUN, ONE_SEED, TITLES, every, found, under
+from .replication import arm
 
 FLATNESS = {"eq. 21": "kappa", "‖H‖²": "frobenius"}
 NO_PAIR = "no seed in common"
@@ -92,15 +93,15 @@ def _by_method(measured, dataset: str, folder: str | Path | None) -> pd.DataFram
 
 def flatter(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Decades by which `proposed` is flatter than each rival, by the rule of `curvature_rules`: the median over images of
-    log10(rival / own), mean over common seeds; as the networks stand, at their own confidence."""
+    log10(rival / own), mean over common seeds; as the networks stand, at their own confidence. Rivals: the other methods, and
+    `normal` with more epochs, at matched compute."""
     shown = {}
     for preset in FULL_SIZE:
-        curved = {
-            (r["config"]["method"], r["config"]["seed"]): r["metrics"]["last"].get("curvature") for r in found(preset, dataset, folder)
-        }
-        curved = {key: measured for key, measured in curved.items() if measured}
-        for rival in (method for method in METHODS if method != "proposed"):
-            seeds = [seed for method, seed in curved if method == rival and ("proposed", seed) in curved]
+        runs = [(arm(r["config"]), r["config"]["seed"], r["metrics"]["last"].get("curvature")) for r in every(preset, dataset, folder)]
+        curved = {(named, seed): measured for named, seed, measured in runs if measured}
+        longer = sorted({named for named, _ in curved if named.startswith("normal, epochs=")})
+        for rival in (*(method for method in METHODS if method != "proposed"), *longer):
+            seeds = [seed for named, seed in curved if named == rival and ("proposed", seed) in curved]
             for what, name in FLATNESS.items() if seeds else ():
                 apart = medians([decades(*(np.array(curved[one, seed][name]) for one in (rival, "proposed"))) for seed in seeds])
                 shown.setdefault((preset, rival), {})[what] = _judged(**apart, digits=2)
