@@ -75,6 +75,12 @@ def test_the_pages_show_the_committed_numbers():
     assert all(f"<!-- {marker}: generated -->" in pages[0] for marker in (*report.SHOWN, "published", "short"))
 
 
+def test_a_table_is_made_between_its_markers_and_nothing_else_is_touched():
+    empty = "before\n<!-- short: generated -->\n<!-- end -->\nafter\n<!-- other: generated -->\nkept\n<!-- end -->\n"
+    before, found, after = report.renew(empty).partition(report.in_short())
+    assert found and before == "before\n<!-- short: generated -->\n" and after == empty.partition("generated -->")[2]
+
+
 def test_readme_pictures_exist():
     for picture in re.findall(r"\]\((figures/[^)]+)\)", report.README.read_text(encoding="utf-8")):
         assert (data.HOME / picture).read_bytes()[:4] == {".png": b"\x89PNG", ".gif": b"GIF8"}[picture[-4:]]
@@ -103,6 +109,7 @@ def test_readmes_findings_follow_from_the_records():
     assert level.low < 0 < level.high and ahead.high < 0 and wide.high < 0  # 'level on digits, ahead on CIFAR-10 at both widths'
     costs = [records.against(rows, 0.0).loc["normal"] for rows in (DIGITS, cifar, full)]
     assert all(cost.low < -0.005 < cost.high and cost["mean"] < -0.0005 for cost in costs)
+    assert [cost.high < 0 for cost in costs] == [True, False, True]  # 'at two of three by an interval that just leaves zero out'
     assert "the three intervals against `normal` contain -0.5" in text
     gains = [100 * records.against(rows, sigma).loc["normal", "mean"] for rows, sigma in ((DIGITS, 0.3), (cifar, 0.06), (full, 0.06))]
     assert f"{min(gains):.0f} to {max(gains):.0f} points better than `normal`, cross-entropy on clean images" in text
@@ -247,10 +254,10 @@ def test_at_matched_compute_the_decades_are_as_said_of_full_width(pages):
         apart = [np.median(log["normal, epochs=20", seed] - log["proposed", seed]) for seed in range(3)]
         mean, low, high = evaluate.seed_interval(apart)
         assert low < 0 < high  # 'neither told from zero'
-        told.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]".replace("-0.00", "0.00"))
+        told.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
     assert [page for page in ("README.md", "RESULTS.md", "08") if " and ".join(told) not in pages[page]] == [], told
     shown = published_beyond.flatter().loc[("brief", "normal, epochs=20")].str.split(", n=").str[0].str.replace("+", "")
-    assert [one.replace("-0.00", "0.00") for one in shown] == told
+    assert list(shown) == told
 
 
 def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pages):
