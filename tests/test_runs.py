@@ -14,7 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from penultimate import InputError, data, jobs, metrics, runs
+from penultimate import InputError, data, jobs, metrics, progress, runs
 from penultimate.configs import DEFAULTS
 from penultimate.data import to_unit
 from penultimate.evaluate import unpack
@@ -350,3 +350,16 @@ def test_what_stopped_a_run_does_not_keep_its_memory(tiny, tmp_path, monkeypatch
         jobs.train_all([tiny(seed=seed) for seed in range(4)], store=tmp_path)
     gc.collect()
     assert sum(trainer() is not None for trainer in trainers[:-1]) == 0
+
+
+def test_without_a_terminal_two_runs_in_step_both_tell_where_they_are(tiny, monkeypatch, capsys):
+    """Epochs 1, 2 and 3 end after 0, 4 and 8 seconds: of each run the first and the third."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "time", lambda: 100 + now[0])
+    pair = [tiny(seed=seed, epochs=3) for seed in (0, 1)]
+    told = progress.Progress(pair)
+    for epoch, now[0] in ((1, 0.0), (2, 4.0), (3, 8.0)):
+        for config in pair:
+            told.epoch(config, {"epoch": epoch, "total": 0.5, "test": 0.25})
+    lines = [f"  {config.name}: epoch {epoch}/3, loss 0.500, test 25.0 %" for epoch in (1, 3) for config in pair]
+    assert capsys.readouterr().out.splitlines() == lines

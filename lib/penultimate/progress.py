@@ -20,15 +20,15 @@ def no_bars() -> bool:
 
 
 class Lines:
-    """Lines of progress where the output is not a terminal, one in SECONDS_BETWEEN_LINES at most."""
+    """Lines of progress where the output is not a terminal, of each thing one in SECONDS_BETWEEN_LINES at most: of two runs in step, both."""
 
     def __init__(self):
-        self.wanted, self.last = not sys.stderr.isatty(), 0.0
+        self.wanted, self.last = not sys.stderr.isatty(), {}
 
-    def tell(self, line: str) -> None:
-        if self.wanted and time.time() - self.last > SECONDS_BETWEEN_LINES:
-            self.last = time.time()
-            print(line, flush=True)
+    def tell(self, of: str, line: str) -> None:
+        if self.wanted and time.time() - self.last.get(of, 0.0) > SECONDS_BETWEEN_LINES:
+            self.last[of] = time.time()
+            print(f"  {of}: {line}", flush=True)
 
 
 def each(items: list, name: str, unit: str) -> Iterator:
@@ -38,7 +38,7 @@ def each(items: list, name: str, unit: str) -> Iterator:
     lines = Lines()
     for done, item in enumerate(tqdm(items, desc=name, unit=unit, disable=no_bars()), 1):
         yield item
-        lines.tell(f"  {name}: {unit} {done}/{len(items)}")
+        lines.tell(name, f"{unit} {done}/{len(items)}")
 
 
 class Progress:
@@ -57,7 +57,7 @@ class Progress:
         self.reached[config] = row["epoch"]
         self.epochs.set_postfix_str(config.name)
         accuracy = ", ".join(f"{name} {100 * row[name]:.1f} %" for name in ("validation", "validation_noisy", "test") if name in row)
-        self.lines.tell(f"  {config.name}: epoch {row['epoch']}/{config.epochs}, loss {row['total']:.3f}, {accuracy}")
+        self.lines.tell(config.name, f"epoch {row['epoch']}/{config.epochs}, loss {row['total']:.3f}, {accuracy}")
 
     def run(self, config: Config, stopped_by: Exception | None) -> None:
         self.done += 1
