@@ -20,7 +20,7 @@ def no_bars() -> bool:
 
 
 class Lines:
-    """Lines of progress where the output is not a terminal, of each thing one in SECONDS_BETWEEN_LINES at most: of two runs in step, both."""
+    """Lines of progress where the output is not a terminal, of each thing one in SECONDS_BETWEEN_LINES: of two runs in step, of both."""
 
     def __init__(self):
         self.wanted, self.last = not sys.stderr.isatty(), {}
