@@ -192,7 +192,7 @@ def caption(found: list[dict]) -> str:
     """What stands beside every number: n, data, draws, hardware."""
     if not found:
         raise InputError("no records of this data set and preset: train it first (python -m penultimate train --help)")
-    seeds = Counter(r["config"]["method"] for r in found)
+    seeds = Counter(method for method, _ in dict.fromkeys((r["config"]["method"], r["config"]["seed"]) for r in found))
     over = {True: "t intervals over seeds", False: "bootstrap intervals over test images"}
     interval = " or, where n = 1, ".join(over[several] for several in sorted({n > 1 for n in seeds.values()}, reverse=True))
     machine = lambda r: f"{r['environment']['device']}, {counted(r['environment']['threads'], 'thread')}, torch {r['environment']['torch']}"  # noqa: E731

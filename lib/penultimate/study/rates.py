@@ -68,11 +68,11 @@ def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
 
 def markdown() -> str:
     """RESULTS' table of `by_width`: mean and 95 % interval over seeds, and what it rests on."""
-    groups = by_width().drop(columns="seed").groupby(["method", "width", "lr"], sort=False)
-    shown = groups.agg(lambda values: records.cell(*seed_interval(values))).reset_index(["width", "lr"]).astype(str)
-    found = records.read(records.COMMITTED / "rates")
-    caption = records.caption([r for r in found if r["config"]["lr"] == found[0]["config"]["lr"]])  # n: seeds of each rate
-    return f"{records.pipes(shown.rename(columns={'lr': 'learning rate'}))}\n\n*{caption}*"
+    groups = by_width().groupby(["method", "width", "lr"], sort=False)
+    shown = groups.agg(lambda values: records.cell(*seed_interval(values))).drop(columns="seed").assign(seeds=groups.size())
+    told = shown.reset_index(["width", "lr"]).astype(str).rename(columns={"lr": "learning rate"})
+    caption = records.caption(records.read(records.COMMITTED / "rates"))
+    return f"{records.pipes(told)}\n\n*{caption}*"
 
 
 def own(table: pd.DataFrame) -> dict[str, float]:
