@@ -50,8 +50,9 @@ def test_apgd_finds_what_can_be_found_and_nothing_more(norm):
 
 
 @pytest.mark.slow
-def test_autoattack_misses_none(batch):
-    model, x, y, radius = batch
+@pytest.mark.parametrize("classes", [10, 5, attacks.FEWEST])
+def test_autoattack_misses_none(classes):
+    model, x, y, radius = labelled(Linear(classes=classes))
     order = np.argsort(radius["linf"])
     kept, budget = order[[*range(30), 59]], float(radius["linf"][order[29]] * 1.02)
     correct = adversarial_correct(model, x[kept], y[kept], "linf", budget, "autoattack")
@@ -118,6 +119,12 @@ def test_bad_settings(batch, case):
     changed, message = BAD[case]
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         adversarial(model, x, y, **(dict(norm="linf", budget=0.1) | changed))
+
+
+def test_autoattack_refuses_fewer_classes_than_its_loss_needs():
+    model, x, y, _ = labelled(Linear(classes=3))
+    with pytest.raises(InputError, match="the model tells 3 classes apart: AutoAttack needs 4; attack with apgd"):
+        adversarial(model, x, y, "linf", 0.1, "autoattack")
 
 
 def test_bad_images_and_models(batch):

@@ -124,6 +124,17 @@ def test_an_absent_class_keeps_its_centroid_to_the_last_bit_whatever_the_feature
         assert tracker.centroids[1] == 1
 
 
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_a_batch_that_is_not_finite_moves_no_centroid_of_its_classes(bad):
+    """As when mixed precision overflows and the optimiser's step is left out: the next batch is as if that one had not been."""
+    tracker, labels = CentroidTracker(num_classes=3, dim=2, momentum=0.9), torch.tensor([0, 1])
+    tracker(torch.ones(2, 2), labels)
+    broken = tracker(torch.tensor([[bad, 1.0], [2.0, 2.0], [bad, bad]]), torch.tensor([0, 1, 2]))
+    assert not broken.anchor[0].isfinite().all()  # the loss of the batch itself says so
+    assert tracker.seen.tolist() == [True, True, False]
+    assert torch.allclose(tracker.centroids, torch.tensor([[1.0, 1.0], [1.1, 1.1], [0.0, 0.0]]))
+
+
 def test_a_look_under_inference_mode_moves_nothing_and_training_goes_on():
     tracker = CentroidTracker(num_classes=1, dim=1)
     labels, q = torch.tensor([0]), torch.ones(1, 1, requires_grad=True)

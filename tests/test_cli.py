@@ -157,6 +157,10 @@ BAD = {
     "occlusion": (("sweep", *TINY, "--perturbation", "occlusion", "--levels", "70"), "patches of 560 px in a 8x8 image"),
     "levels": (("sweep", *TINY, "--levels", "low"), "levels 'low'"),
     "records": (("report", "--records", "nowhere"), "nowhere"),
+    "address": (("train", *TINY, "--address", "here:1"), "address = here:1 is of a cluster: say of which, backend = ray or dask"),
+    "unreadably large": (("train", *TINY, "--image-size", "1000000"), "image_size = 1000000: 1,797 pictures of 1,000,000x1,000,000 take"),
+    "batch": (("train", "--batch", "9223372036854775808"), "batch = 9223372036854775808 must be below 2^31"),
+    "study of no seeds": (("study", "--seeds", "5-3"), "seeds '5-3' are empty"),
     "diverging": (("train", *TINY, "--lr", "1e30", "--seeds", "5"), "not finite at epoch 1, step"),
 }
 
@@ -166,6 +170,17 @@ def test_bad_input_is_one_line(here, case):
     words, message = BAD[case]
     code, _ = here(*words)
     assert code.startswith("error: ") and message in code and "\n" not in code and len(code) < 400
+
+
+def test_a_level_may_be_a_quotient(here, monkeypatch):
+    asked = []
+    monkeypatch.setattr(jobs, "train_all", lambda configs, *given, **options: asked.extend(configs) or [])
+    cli.app(["train", "--sigma", "51/255", "--methods", "normal"], standalone_mode=False)
+    assert [config.sigma for config in asked] == [0.2]
+    for text in ("51/0", "51/255,0.1", "low"):
+        code, said = here("train", "--sigma", text)
+        told = " ".join(said.replace("│", " ").split())
+        assert code == 2 and f"sigma '{text}': give a number, such as 0.06 or 8/255" in told
 
 
 def test_bad_input_from_a_shell(command):

@@ -308,11 +308,12 @@ def test_a_bad_batch_is_named(features, labels, noisy, message):
 @pytest.mark.parametrize(
     "name, value",
     [("delta_v", 0.0), ("delta_v", -1.0), ("delta_d", 0.0), ("delta_d", math.nan), ("compact", -0.5), ("noisy", -0.5), ("margin", -1.0),
-     ("reg", -1e-3), ("reg", math.nan), ("momentum", 1.0), ("momentum", -0.1), ("momentum", math.nan), ("tracking", "mean")],
+     ("reg", -1e-3), ("reg", math.nan), ("momentum", 1.0), ("momentum", -0.1), ("momentum", math.nan), ("tracking", "mean"),
+     ("num_classes", 0), ("dim", 2.5)],
 )  # fmt: skip
 def test_a_bad_setting_is_named_with_its_value(name, value):
     with pytest.raises(InputError, match=f"{name}.*{value}"):
-        DiscriminativeLoss(5, 3, **{name: value})
+        DiscriminativeLoss(**dict(num_classes=5, dim=3) | {name: value})
 
 
 @pytest.mark.parametrize(
@@ -320,11 +321,15 @@ def test_a_bad_setting_is_named_with_its_value(name, value):
     [
         (dict(classifier=torch.nn.Linear(2, 3)), r"expected Linear\(2, 2\) with a bias"),
         (dict(classifier=torch.nn.Linear(2, 2, bias=False)), r"expected Linear\(2, 2\) with a bias"),
-        (dict(labels=torch.zeros(3)), "expected integers of shape"),
-        (dict(labels=torch.zeros(3, 1, dtype=torch.long)), "expected integers of shape"),
+        (dict(classifier=torch.nn.Sequential(torch.nn.Linear(2, 2))), r"the head is Sequential.*, expected Linear\(2, 2\) with a bias"),
+        (dict(classifier=lambda q: q), r"expected Linear\(2, 2\) with a bias"),
+        (dict(labels=torch.zeros(3)), r"labels are torch.float32 \(3,\), expected int64 of shape"),
+        (dict(labels=torch.zeros(3, dtype=torch.uint8)), "labels are torch.uint8"),
+        (dict(labels=torch.zeros(3, dtype=torch.bool)), "labels are torch.bool"),
+        (dict(labels=torch.zeros(3, 1, dtype=torch.long)), r"labels are torch.int64 \(3, 1\), expected int64 of shape"),
     ],
 )
 def test_a_head_or_labels_of_another_kind_are_named(given, message):
     fine = dict(features=torch.ones(3, 2), labels=torch.zeros(3, dtype=torch.long), classifier=torch.nn.Linear(2, 2))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"(?s){message}"):
         DiscriminativeLoss(2, 2)(**fine | given)

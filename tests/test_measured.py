@@ -16,6 +16,7 @@ from penultimate.study import (
     curvature_rules,
     experiments,
     measured,
+    roads,
     transfer,
     transfer_rules,
 )
@@ -70,7 +71,7 @@ def test_a_folder_is_the_same_data_set_by_its_relative_and_its_absolute_path(com
         names.append([config.name for config in configs])
         raise InputError("enough")
 
-    (tmp_path / "pics").mkdir()
+    roads.write(tmp_path / "pics", 12, 0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jobs, "train_all", asked)
     names = []
@@ -78,6 +79,17 @@ def test_a_folder_is_the_same_data_set_by_its_relative_and_its_absolute_path(com
         with pytest.raises(InputError, match="enough"):
             cli.app([command, "--dataset", dataset, "--preset", "small"], standalone_mode=False)
     assert names[0] == names[1] and all(name.startswith("pics-small-") for name in names[0])
+
+
+def test_severities_of_another_data_set_are_refused(tmp_path):
+    """Of two folders with the same name, whose records lie in one place."""
+    for folder in ("one", "two"):
+        roads.write(tmp_path / folder / "pics", 12, 0)
+    chosen = files.read_json(records.COMMITTED / "transfer" / "digits-digits" / measured.SEVERITIES)
+    kept = tmp_path / "pics-small" / measured.SEVERITIES
+    files.write_json(kept, chosen | {"dataset": str(tmp_path / "one" / "pics")})
+    with pytest.raises(InputError, match=f"{kept} is of .*one/pics, not of .*two/pics: give another folder as --records, or delete it"):
+        cli.app(["transfer", "--dataset", str(tmp_path / "two" / "pics"), "--records", str(tmp_path)], standalone_mode=False)
 
 
 @pytest.fixture

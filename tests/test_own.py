@@ -1,6 +1,8 @@
 """A run on one's own data: found by its path, refused when the pictures have changed; noise suggested; balanced accuracy recorded."""
 
+import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from penultimate import InputError, data, records, runs
+from penultimate import InputError, data, jobs, records, runs
+from penultimate.commands import cli, report
 from penultimate.configs import DEFAULTS, Config
 from penultimate.data import Split
 from penultimate.evaluate import balanced
 from penultimate.jobs import train_all
-from penultimate.study import films, lookup, roads, suggest
+from penultimate.study import films, lookup, measured, roads, suggest
+from penultimate.support import files
 
 FAST = dict(network="small", width=4, dim=8, epochs=1, batch=8, image_size=8, pad=1, lr=0.01)
 
@@ -56,6 +60,94 @@ def test_a_run_is_refused_when_its_pictures_have_changed(two_classes, store):
     assert "\n" not in str(no.value)
     pattern = re.search(r"delete (.*) to train", str(no.value))[1]
     assert run.folder in list(store.glob(pattern.rpartition("/")[2]))
+
+
+def test_all_whose_pictures_have_changed_are_named_at_once(two_classes, store):
+    configs = [Config(dataset=two_classes, method=method, **FAST) for method in ("normal", "both")]
+    train_all(configs, store=store)
+    Image.new("RGB", (10, 10)).save(f"{two_classes}/dark/0.png")
+    told = r"normal-s0-\w+ \(and 1 more\) was trained on other .* delete .*-normal\* .*-both\* to train again"
+    with pytest.raises(InputError, match=told):
+        train_all(configs, store=store)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_interrupted_run_begins_again_when_its_pictures_have_changed(changed, two_classes, store, capsys):
+    config = Config(dataset=two_classes, method="proposed", **FAST | {"epochs": 3})
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.load_or_train(config, store=store, on_epoch=stop)
+    if changed:
+        Image.new("RGB", (10, 10)).save(f"{two_classes}/dark/0.png")
+    epochs = []
+    run = runs.load_or_train(config, store=store, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == ([1, 2, 3] if changed else [3])
+    told = f"{config.name}: the images have changed since its last epoch; beginning again\n"
+    assert capsys.readouterr().err == (told if changed else "")
+    afresh = runs.load_or_train(config, store=store.parent / "afresh").model.state_dict()
+    assert all(torch.equal(tensor, afresh[name]) for name, tensor in run.model.state_dict().items())
+
+
+def test_what_was_measured_of_other_pictures_is_refused(two_classes, store, tmp_path):
+    config, folder = Config(dataset=two_classes, method="normal", **FAST), tmp_path / "records"
+    fingerprint = data.load(two_classes, image_size=8).fingerprint
+    files.write_json(measured.path_of(config, folder), {"data": {"fingerprint": fingerprint}})
+    assert list(measured.missing([config], folder, store=store)) == []
+    Image.new("RGB", (10, 10)).save(f"{two_classes}/dark/0.png")
+    with pytest.raises(InputError, match=r"normal-s0-\w+.json was measured on other images than .*: put the former ones back, or delete"):
+        list(measured.missing([config], folder, store=store))
+
+
+def test_a_study_mixes_no_records_of_other_pictures(two_classes, store, tmp_path):
+    config = Config(dataset=two_classes, method="normal")
+    report.same_images(tmp_path / "out", config)  # nothing there yet
+    record = files.read_json(next(records.COMMITTED.glob("digits-digits/*-normal-s0-*.json")))
+    of = lambda fingerprint: record | {"name": config.name, "config": dataclasses.asdict(config), "data": record["data"] | fingerprint}  # noqa: E731
+    records.collect([of({"fingerprint": data.load(two_classes).fingerprint})], tmp_path / "out" / "records")
+    report.same_images(tmp_path / "out", config)
+    Image.new("RGB", (10, 10)).save(f"{two_classes}/dark/0.png")
+    place = "records/two_classes-small holds 1 record of other images than .* has now: delete it, or give another --out"
+    with pytest.raises(InputError, match=place):
+        report.same_images(tmp_path / "out", config)
+
+
+def test_a_studys_budget_holds_for_its_pilot_run(two_classes, store, monkeypatch, capsys):
+    monkeypatch.setattr(jobs, "STORE", store)
+    options = [word for name, value in FAST.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert cli.app(["study", "--dataset", two_classes, "--budget", "0s", *options], standalone_mode=False) == 0
+    assert "1 of 1 runs are left; call again to go on" in capsys.readouterr().out
+    assert not list(store.glob("*/record.json"))
+
+
+def test_skipping_of_bad_pictures_can_be_taken_back(two_classes, store):
+    (Path(two_classes) / "dark" / "broken.png").write_bytes(b"no picture")
+    options = ["train", "--dataset", two_classes, "--methods", "normal", "--budget", "0s"]
+    with pytest.raises(InputError, match="broken.png"):
+        cli.app(options, standalone_mode=False)
+    cli.app([*options, "--skip-bad"], standalone_mode=False)
+    cli.app(options, standalone_mode=False)
+    with pytest.raises(InputError, match="broken.png"):
+        cli.app([*options, "--no-skip-bad"], standalone_mode=False)
+
+
+def test_the_noise_trained_with_is_told_of_data_that_is_there_and_only_where_it_is_a_default(two_classes, store, capsys):
+    options = ["train", "--methods", "normal", "--budget", "0s"]
+    for further, told in (((), True), (("--sigma", "0"), False), (("--sigma", "15.3/255"), False)):
+        cli.app([*options, "--dataset", two_classes, *further], standalone_mode=False)
+        assert ("the default; `study` finds" in capsys.readouterr().out) == told
+    with pytest.raises(InputError, match="unknown dataset 'cifar11'"):
+        cli.app([*options, "--dataset", "cifar11"], standalone_mode=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_autoattack_is_left_out_where_there_are_too_few_classes(two_classes, store, monkeypatch, capsys):
+    monkeypatch.setattr(measured, "missing", lambda configs, folder, whole, **given: iter(()))
+    cli.app(["adversary", "--dataset", two_classes], standalone_mode=False)
+    assert capsys.readouterr().out == "2 classes: AutoAttack needs 4 and is left out\n"
 
 
 def test_balanced_accuracy_is_the_mean_over_classes():

@@ -352,6 +352,16 @@ def test_what_stopped_a_run_does_not_keep_its_memory(tiny, tmp_path, monkeypatch
     assert sum(trainer() is not None for trainer in trainers[:-1]) == 0
 
 
+def test_a_run_that_is_asked_for_twice_is_trained_and_counted_once(tiny, tmp_path, capsys):
+    one, other = tiny(seed=0), tiny(seed=1)
+    found = jobs.train_all([one, other, one], store=tmp_path)
+    assert [run.config for run in found] == [one, other, one]
+    jobs.train_all([one, other, one], store=tmp_path)
+    assert "2 of 2 runs loaded from the store" in capsys.readouterr().out
+    jobs.train_all([tiny(seed=2), tiny(seed=2)], store=tmp_path, budget=0)
+    assert "1 of 1 runs are left" in capsys.readouterr().out
+
+
 def test_without_a_terminal_two_runs_in_step_both_tell_where_they_are(tiny, monkeypatch, capsys):
     """Epochs 1, 2 and 3 end after 0, 4 and 8 seconds: of each run the first and the third."""
     now = [0.0]

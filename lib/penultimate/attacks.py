@@ -8,8 +8,8 @@ digits where this takes a minute and a half, torchattack, foolbox and adv-lib ha
 ART's PGD of 40 steps.
 
     apgd        Auto-PGD on cross-entropy: projected gradient ascent that halves its step where the loss no longer grows; one random start
-    autoattack  the standard version: APGD on cross-entropy (100 steps), targeted APGD and targeted FAB (9 classes each), and Square, which
-                uses no gradients (5,000 queries); `steps` plays no part
+    autoattack  the standard version: APGD on cross-entropy (100 steps), targeted APGD and targeted FAB (9 classes each, or all there are),
+                and Square, which uses no gradients (5,000 queries); `steps` plays no part. Of at least FEWEST classes
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from .model import predict
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 ATTACKS = ("apgd", "autoattack")
+FEWEST = 4  # classes: the targeted loss divides by a difference to the fourth largest logit
 STEPS = 20  # five times as many find one more of 100 digits: `masking_checks` says so for every network
 CHECKED_STEPS = (5, 10, 20, 40, 100)
 
@@ -51,7 +52,11 @@ def adversarial(
             return _apgd(model, pixels, norm, budget, steps, seed).perturb(pixels, labels).detach()
         from pyautoattack import AutoAttack
 
+        classes = model(pixels[:1]).shape[1]
+        if classes < FEWEST:
+            raise InputError(f"the model tells {classes} classes apart: AutoAttack needs {FEWEST}; attack with apgd")
         whole = AutoAttack(model, norm=NORMS[norm], eps=budget, seed=seed, device=pixels.device)
+        whole.apgd_targeted.n_target_classes = whole.fab.n_target_classes = min(9, classes - 1)
         return whole.run_standard_evaluation(pixels, labels, batch_size=len(pixels))[0]
 
 

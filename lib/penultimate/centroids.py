@@ -36,7 +36,8 @@ class CentroidTracker(nn.Module):
 
     tracking="partial" (the paper): momentum for the anchor, the plain batch mean with its full gradient for the margin,
     whose gradient momentum would scale by 1 - mu. "momentum": momentum for both. "naive": the batch mean for both.
-    A class seen for the first time starts from its batch mean, with its full gradient; absent classes keep theirs.
+    A class seen for the first time starts from its batch mean, with its full gradient; absent classes keep theirs, as do those whose
+    batch mean is not finite.
     In evaluation mode nothing moves and the stored centroid itself is the anchor (a class never seen: its batch mean); under
     torch.inference_mode nothing moves either.
     The stored centroids stay in at least float32, whatever the model becomes: in half precision small steps would be rounded away.
@@ -72,7 +73,7 @@ class CentroidTracker(nn.Module):
         anchor = torch.where(seen, (1 - mu) * mean + mu * self.centroids.to(mean.dtype), mean)
         if self.training and (torch.compiler.is_compiling() or not torch.is_inference_mode_enabled()):
             # New tensors: a compiled backward pass would read what the old ones became, were they changed in place.
-            present = counts > 0
+            present = (counts > 0) & anchor.isfinite().all(1)  # one overflow of mixed precision must not stay in them for good
             self.centroids = torch.where(present[:, None], anchor.detach().to(self.centroids.dtype), self.centroids)
             self.seen = self.seen | present
         return Centroids(anchor, anchor if self.tracking == "momentum" else mean, counts)

@@ -142,6 +142,8 @@ def _typed(name: str, value):
         return tuple(value)
     if kind is float and isinstance(value, (int, float)) and math.isfinite(value):
         return float(value)
+    if kind is int and type(value) is int and value >= 2**31:
+        raise InputError(f"{name} = {value} must be below 2^31")
     if type(value) is not kind or kind in (tuple, float):
         raise InputError(f"{name} = {value!r} is not a{' finite' * (kind is float)} {'tuple of int' if kind is tuple else kind.__name__}")
     return value

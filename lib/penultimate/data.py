@@ -17,7 +17,7 @@ from torch import Tensor
 from . import InputError
 from .support import own, vision
 from .support.own import short  # noqa: F401  a name that a path has for people
-from .support.pictures import LAYOUT
+from .support.pictures import LAYOUT, must_fit
 from .support.splits import Split, Splits, stratified
 
 HOME = Path(__file__).resolve().parents[2]  # the project's folder: committed records and figures are under it
@@ -70,6 +70,7 @@ def _resized(splits: Splits, side: int) -> Splits:
     """Images at (side, side), bilinear with antialiasing; side 0: as they are."""
     if not side or splits.shape[1:] == (side, side):
         return splits
+    must_fit(sum(len(part) for part in (splits.train, splits.validation, splits.test)), side, splits.shape[0])
     small = lambda x: F.interpolate(x.float(), (side, side), mode="bilinear", antialias=True).round().clamp(0, 255).byte()  # noqa: E731
     parts = {part: getattr(splits, part) for part in ("train", "validation", "test")}
     parts = {p: Split(torch.cat([small(x) for x in s.images.split(1000)]), s.labels, s.exact) for p, s in parts.items()}

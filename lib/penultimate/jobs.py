@@ -49,14 +49,16 @@ def train_all(
     stop the others; then InputError.
     """
     one_of("backend", backend, engines.BACKENDS)
+    if address and backend == "processes":
+        raise InputError(f"address = {address} is of a cluster: say of which, backend = ray or dask")
     if jobs < 1:
         raise InputError(f"jobs = {jobs}: at least one process is needed")
     store = store or STORE
     found = {c: stored(c, store) for c in configs}
-    waiting = [c for c in configs if not found[c]]
-    if len(waiting) < len(configs):
+    waiting = [c for c in found if not found[c]]
+    if len(waiting) < len(found):
         check_pictures([run for run in found.values() if run], root)  # said before anything is trained
-        print(f"{len(configs) - len(waiting)} of {len(configs)} runs loaded from the store")
+        print(f"{len(found) - len(waiting)} of {len(found)} runs loaded from the store")
     for run in found.values():
         if run and on_run:
             on_run(run)
@@ -70,11 +72,11 @@ def train_all(
     left = [c.name for c, outcome in outcomes.items() if isinstance(outcome, OutOfTime)]
     if left:
         named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
-        print(f"{len(left)} of {len(configs)} runs are left; call again to go on: {named}")
+        print(f"{len(left)} of {len(found)} runs are left; call again to go on: {named}")
     finished = [stored(c, store) or load_or_train(c, device, root, store) for c in configs if not outcomes.get(c)]
     failed = {c: outcome for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)}
     if failed:
-        raise RunsFailed(failed, len(configs), finished)
+        raise RunsFailed(failed, len(found), finished)
     return finished
 
 

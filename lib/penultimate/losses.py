@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import InputError
+from . import InputError, at_least_one
 from .centroids import CentroidTracker
 
 SAME_ROW = 1e-14  # ||w_c - w_j||^2 over ||w_c||^2 + ||w_j||^2, below which float64 products cannot tell the rows apart
@@ -140,6 +140,8 @@ class DiscriminativeLoss(nn.Module):
         noisy: float = 0.5, margin: float = 1.0, reg: float = 1e-3, momentum: float = 0.99, tracking: str = "partial",
     ):  # fmt: skip
         super().__init__()
+        for name, value in (("num_classes", num_classes), ("dim", dim)):
+            at_least_one(name, value)
         for name, value in (("delta_v", delta_v), ("delta_d", delta_d)):
             if not value > 0:
                 raise InputError(f"{name} = {value} must be positive")
@@ -171,9 +173,10 @@ class DiscriminativeLoss(nn.Module):
 
     def _check(self, features: Tensor, labels: Tensor, classifier: nn.Linear, noisy_features: Tensor | None) -> None:
         num_classes, dim = self.tracker.centroids.shape
-        if labels.ndim != 1 or labels.is_floating_point():
-            raise InputError(f"labels are {labels.dtype} {tuple(labels.shape)}, expected integers of shape (N,)")
-        if tuple(classifier.weight.shape) != (num_classes, dim) or classifier.bias is None:
+        if labels.ndim != 1 or labels.dtype not in (torch.int64, torch.int32):
+            raise InputError(f"labels are {labels.dtype} {tuple(labels.shape)}, expected int64 of shape (N,)")
+        weight, bias = (getattr(classifier, name, None) for name in ("weight", "bias"))
+        if getattr(weight, "shape", None) != (num_classes, dim) or bias is None:
             raise InputError(f"the head is {classifier}, expected Linear({dim}, {num_classes}) with a bias")
         expected = (len(labels), dim)
         for name, given in (("features", features), ("noisy_features", noisy_features)):

@@ -118,7 +118,7 @@ def apply(name: str, images: Tensor, level, generator: torch.Generator | None = 
         raise InputError(f"noise {name!r} needs {len(names)} levels, got {len(levels)}")
     for one, its_level in zip(names, levels, strict=True):
         if not isinstance(its_level, numbers.Real) or not 0 <= its_level < MOST:
-            raise InputError(f"{one} level {its_level!r} is not a finite number >= 0")
+            raise InputError(f"{one} level {its_level!r} is not a number from 0 to below 2^62")
         images = NOISES[one](images, its_level, generator).clamp(0, 1)
     return images
 

@@ -102,14 +102,15 @@ def check_pictures(found: list[Run], root=None) -> None:
     """Raise InputError where one's own pictures are no longer those that a run was trained on (it is found by their path)."""
     own = [run for run in found if data.is_own(run.config.dataset)]
     now = {seen: data.load(seen[0], root, seen[1]).fingerprint for seen in {(run.config.dataset, run.config.image_size) for run in own}}
-    for run in own:
-        is_now, then = now[run.config.dataset, run.config.image_size], run.record["data"]["fingerprint"]
-        if is_now != then:
-            folders = run.folder.parent / f"{run.config.name.rpartition('-s')[0]}*"
-            raise InputError(
-                f"{run.config.name} was trained on other images than {run.config.dataset} holds now (sha256 {then[:10]}, now "
-                f"{is_now[:10]}): put the former ones back, or delete {folders} to train again"
-            )
+    other = [run for run in own if run.record["data"]["fingerprint"] != now[run.config.dataset, run.config.image_size]]
+    if other:
+        config, then = other[0].config, other[0].record["data"]["fingerprint"]
+        more = f" (and {len(other) - 1} more)" * (len(other) > 1)
+        folders = dict.fromkeys(str(run.folder.parent / f"{run.config.name.rpartition('-s')[0]}*") for run in other)
+        raise InputError(
+            f"{config.name}{more} was trained on other images than {config.dataset} holds now (sha256 {then[:10]}, now "
+            f"{now[config.dataset, config.image_size][:10]}): put the former ones back, or delete {' '.join(folders)} to train again"
+        )
 
 
 def stored(config: Config, store: Path) -> Run | None:

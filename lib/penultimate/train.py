@@ -70,7 +70,7 @@ class Trainer:
             len(splits.classes), config.dim, momentum=config.mu, **{name: getattr(config, name) for name in names}
         ).to(self.device)
         self.momenta: list[Tensor | None] = [None for _ in model.parameters()]  # None: before the first step
-        self.train, self.history = train.to(self.device), []
+        self.train, self.history, self.fingerprint = train.to(self.device), [], splits.fingerprint
         self.watched = {} if config.train_on_all else {"validation": splits.validation.to(self.device)}
         if config.best_on_test:
             self.watched["test"] = splits.test.to(self.device)
@@ -168,16 +168,20 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         started = time.monotonic()
-        files.write_tensors(path, self.state(), {"history": json.dumps(self.history), "best_epoch": json.dumps(self.best_epoch)})
+        told = {"history": json.dumps(self.history), "best_epoch": json.dumps(self.best_epoch), "data": self.fingerprint}
+        files.write_tensors(path, self.state(), told)
         self.on_disk, ended = len(self.history), time.monotonic()
         self.next_save = ended + SPARSE * (ended - started > QUICK)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint; a damaged one is named in a line, and the run begins again."""
+        """Go on from a checkpoint; one that is damaged, or of other images, is named in a line, and the run begins again."""
         try:
             tensors, metadata = files.read_tensors(path)
         except InputError as error:
             print(f"{self.config.name}: {str(error).partition(': delete it')[0]}; beginning again", file=sys.stderr, flush=True)
+            return
+        if metadata.get("data", self.fingerprint) != self.fingerprint:  # older versions did not say
+            print(f"{self.config.name}: the images have changed since its last epoch; beginning again", file=sys.stderr, flush=True)
             return
         try:
             self._restore(tensors, metadata)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def train(
     dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
     data_root: DataRoot = None, budget: Budget = None, jobs: Jobs = 1, backend: Backend = "processes", address: Address = None,
     records: Annotated[Path | None, typer.Option(help="also put the finished runs' records in this folder")] = None,
-    skip_bad: SkipBad = False, **fields,
+    skip_bad: SkipBad = None, **fields,
 ):  # fmt: skip
     """Train and measure runs; those in the store are reused, interrupted ones resumed.
 
@@ -51,10 +52,11 @@ def train(
     from ..study import films
     from ..support import own
 
-    if skip_bad and data.is_own(dataset):
-        own.settle(dataset, data.CACHE, skip_bad=True)
+    if skip_bad is not None and data.is_own(dataset):
+        own.settle(dataset, data.CACHE, skip_bad=skip_bad)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    if data.is_own(dataset) and not (fields.get("sigma") or data.settings(dataset).get("fields", {}).get("sigma")):
+    if data.is_own(dataset) and not fields.keys() | data.settings(dataset).get("fields", {}).keys() >= {"sigma"}:
+        data.load(dataset, data_root, configs[0].image_size)  # what is no data set has no noise level
         typer.echo(f"noise trained with: {level_name(configs[0].sigma)}, the default; `study` finds the level that this data calls for")
     runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
     if records:
@@ -119,7 +121,7 @@ def study(
     jobs: Annotated[int, typer.Option(help="processes (default: one for each core, one on cuda)")] = 0,
     backend: Backend = "processes", address: Address = None,
     out: Annotated[Path | None, typer.Option(help="folder to write to (default: data/cache/study)")] = None,
-    skip_bad: SkipBad = False, **fields,
+    skip_bad: SkipBad = None, **fields,
 ):  # fmt: skip
     """Train every method on several seeds, run the notebooks, write figures and one report.html.
 
@@ -131,19 +133,28 @@ def study(
     from ..jobs import train_all
     from ..study import suggest
     from ..support import own
+    from ..train import OutOfTime
     from . import report
 
+    asked, spent, started = seeds_of(seeds), seconds_of(budget), time.monotonic()
     if not {"normal", "both", "proposed"} <= set(methods_of(methods)):
         raise InputError(f"methods {methods!r}: a study compares at least normal, both and proposed; train takes any of them")
     if data.is_own(dataset):
-        settled = suggest.settle(dataset, preset, device, skip_bad=skip_bad or None, **fields)
+        where = dict(budget=spent, backend=backend, address=address)
+        try:
+            settled = suggest.settle(dataset, preset, device, skip_bad=skip_bad, training=where, **fields)
+        except OutOfTime:
+            raise typer.Exit(0) from None  # train_all has said that the pilot run is left
         typer.echo(f"{own.describe(data.load(dataset))}\n{suggest.said(settled)}")
     elif fields:
         raise InputError(f"a study of {dataset} takes its preset as it is: leave out {', '.join(fields)}, or use train, which takes them")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = jobs or (cores if device == "cpu" and backend == "processes" else 1)
-    configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset)
-    runs = train_all(configs, device, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
+    configs, left = grid(methods_of(methods), asked, dataset=dataset, preset=preset), None
+    report.same_images(out or data.CACHE / "study", configs[0])
+    if spent is not None:
+        left = max(0.0, spent - (time.monotonic() - started))
+    runs = train_all(configs, device, budget=left, jobs=jobs, backend=backend, address=address)
     if len(runs) < len(configs):
         raise typer.Exit(0)  # the budget is used up, and train_all has said what is left
     written = report.study(runs, out or data.CACHE / "study", device)
@@ -165,6 +176,8 @@ def report_command(
     from . import execution, report
 
     dataset = located(dataset)
+    if records and (records / "records").is_dir():  # the folder that a study writes
+        records = records / "records"
     if publish:
         report.publish()
     elif notebooks:

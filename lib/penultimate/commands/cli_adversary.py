@@ -27,7 +27,7 @@ def adversary(
 
     Example: python -m penultimate adversary --methods normal,proposed --seeds 0-4
     """
-    from .. import data
+    from .. import attacks, data
     from ..jobs import train_all
     from ..study import adversary, checks, measured
     from ..support import files
@@ -35,6 +35,11 @@ def adversary(
     sizes = dict(images=test_images, checked=checked_images, certified=certified_images, n=draws)
     for what, size in sizes.items():
         at_least_one(what, size)
+
+    classes = len(data.load(dataset, data_root, fields.get("image_size")).classes)
+    if classes < attacks.FEWEST and autoattack_images:
+        typer.echo(f"{classes} classes: AutoAttack needs {attacks.FEWEST} and is left out")
+        autoattack_images = 0
 
     def whole(path: Path) -> bool:
         if not path.exists():

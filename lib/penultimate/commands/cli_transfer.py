@@ -40,6 +40,8 @@ def transfer(
         files.write_json(kept, measuring.severities(plain, device, draws, data_root))
         typer.echo(f"severities: {kept}")
     chosen = checks.read(kept, checks.severities, "choice of severities")
+    if chosen["dataset"] != dataset:
+        raise InputError(f"{kept} is of {chosen['dataset']}, not of {dataset}: give another folder as --records, or delete it")
     configs = grid(methods_of(methods), chosen_seeds, dataset=dataset, preset=preset)
     configs += measuring.matrix_configs(chosen, chosen_seeds) if matrix else []
     for run, path in missing(configs, folder, device=device, root=data_root, jobs=jobs):

@@ -33,7 +33,7 @@ Records = Annotated[Path | None, typer.Option(help="folder to write to (default:
 Jobs = Annotated[int, typer.Option(help="processes that share the cores")]
 Backend = Annotated[str, typer.Option(help="where runs are computed: processes (here), or on a ray or dask cluster, see CLUSTER.md")]
 Address = Annotated[str | None, typer.Option(help="of the cluster: HOST:6379 for ray, tcp://HOST:8786 or a scheduler file for dask")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out pictures that cannot be used, from now on; otherwise an error")]
+SkipBad = Annotated[bool | None, typer.Option(help="leave out pictures that cannot be used, from now on, or make them an error again")]
 
 
 def seeds_of(text: str, what: str = "seeds") -> list[int]:
@@ -85,13 +85,29 @@ def numbers_of(what: str, text: str) -> tuple[float, ...]:
     def number(part: str):
         if "+" in part:
             return tuple(map(number, part.split("+")))
-        over, _, under = part.partition("/")
-        return float(over) / float(under or 1)
+        return _quotient(part)
 
     try:
         return tuple(map(number, text.split(",")))
     except (ValueError, ZeroDivisionError):
         raise InputError(f"{what} {text!r}: give numbers joined by commas, such as 0,8/255,0.1") from None
+
+
+def _quotient(text: str) -> float:
+    over, _, under = text.partition("/")
+    return float(over) / float(under or 1)
+
+
+def _number(name: str):
+    """What reads the number that an option takes."""
+
+    def read(text: str) -> float:
+        try:
+            return _quotient(text)
+        except (ValueError, ZeroDivisionError):
+            raise InputError(f"{name} {text!r}: give a number, such as 0.06 or 8/255") from None
+
+    return read
 
 
 def _milestones(text: str) -> tuple:
@@ -119,7 +135,8 @@ def with_config_fields(command):
     added = []
     for field in (f for f in dataclasses.fields(Config) if f.name in further):
         kind = hints[field.name] if hints[field.name] in (int, float, bool) else str
-        option = typer.Option(help=field.metadata["help"], rich_help_panel=panel, show_default=False)
+        reader = dict(parser=_number(field.name), metavar="FLOAT") if kind is float else {}
+        option = typer.Option(help=field.metadata["help"], rich_help_panel=panel, show_default=False, **reader)
         added.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]))
 
     def run(**given):

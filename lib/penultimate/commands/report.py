@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import InputError, figures, records
+from .. import InputError, data, figures, records
 from ..bench import compare, slider
 from ..data import HOME, short
-from ..runs import Run
+from ..runs import Config, Run
 from ..show import figures_features
 from ..study import adversary_tables, claims_tables, curvature_tables, experiments, films, published, rates, reliability, transfer_rules
 from ..support import files
+from ..support.wording import counted
 from . import execution
 
 README, RESULTS = HOME / "README.md", HOME / "RESULTS.md"
@@ -78,7 +79,10 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
         for title, f in sources.items()
     ]
     if not studies:
-        raise InputError(f"no records of {dataset} with preset {preset}: train it first (python -m penultimate train --help)")
+        raise InputError(
+            f"no records of {dataset} with preset {preset}: name the folder of a study as --records (its default: {data.CACHE / 'study'}), "
+            "or train it first (python -m penultimate train --help)"
+        )
     if len(sources) == 2:
         studies.insert(
             0,
@@ -117,10 +121,25 @@ def _html(table: pd.DataFrame) -> str:
     return table.rename_axis(None).to_html(border=0)
 
 
+def same_images(out: Path, config: Config) -> None:
+    """Raise InputError where a study's folder has records of other images of the data set: no table may mix them."""
+    if not (folder := out / "records").is_dir():
+        return
+    now = data.load(config.dataset, image_size=config.image_size).fingerprint
+    other = sum(r["data"]["fingerprint"] != now for r in records.read(folder, config.dataset, config.preset))
+    if other:
+        where = folder / f"{short(config.dataset)}-{config.preset}"
+        raise InputError(
+            f"{where} holds {counted(other, 'record')} of other images than {config.dataset} has now: delete it, or give another --out"
+        )
+
+
 def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
     """Records, executed notebooks, figures and report.html of these runs, under `out`; returns the page's path."""
     dataset, preset = runs[0].config.dataset, runs[0].config.preset
     records.collect([run.record for run in runs], out / "records")
+    if (more := len(records.read(out / "records", dataset, preset)) - len(runs)) > 0:
+        print(f"{counted(more, 'record')} more of earlier studies of this data in {out / 'records'}: the report tells of them too")
     films.collect(runs, out / "records")
     given = {"dataset": dataset, "preset": preset, "seed": runs[0].config.seed, "device": device}
     execution.run(out.resolve(), given)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from .. import InputError
+from .. import InputError, data
 from ..data import short
 from ..methods import METHODS
 from ..records import COMMITTED
 from ..runs import Config, Run
+from ..support import files
 from . import checks
 
 PLACES = {"digits": "digits", "cifar10": "small"}  # data set -> the preset with which it is studied
@@ -60,8 +61,21 @@ def missing(configs: list[Config], folder: Path, whole: Callable[[Path], bool] =
     from ..jobs import train_all
 
     left = [config for config in configs if not whole(path_of(config, folder))]
+    for config in configs:
+        if data.is_own(config.dataset) and config not in left:
+            _same_pictures(path_of(config, folder), config, training.get("root"))
     print(f"{len(configs) - len(left)} of {len(configs)} records exist")
     for done, run in enumerate(train_all(left, **training), 1):
         started, path = time.perf_counter(), path_of(run.config, folder)
         yield run, path
         print(f"[{done}/{len(left)}] {path.stem}: measured in {time.perf_counter() - started:.0f} s")
+
+
+def _same_pictures(path: Path, config: Config, root: Path | None) -> None:
+    """Raise InputError where one's own pictures are no longer those that a record is of."""
+    then, now = files.read_json(path)["data"]["fingerprint"], data.load(config.dataset, root, config.image_size).fingerprint
+    if then != now:
+        raise InputError(
+            f"{path} was measured on other images than {config.dataset} holds now (sha256 {then[:10]}, now {now[:10]}): put the former "
+            f"ones back, or delete {path.parent} to measure again"
+        )

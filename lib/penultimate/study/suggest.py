@@ -9,6 +9,7 @@ from ..data import Split
 from ..evaluate import sweep
 from ..records import level_name
 from ..support import own
+from ..train import OutOfTime
 
 COST = 0.05  # of accuracy: the points that `normal` must lose
 LEVELS = tuple(n / 255 for n in (2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128))
@@ -37,11 +38,15 @@ def noise_level(model: nn.Module, split: Split, cost: float = COST) -> tuple[flo
     return level, pd.Series(accuracies, name="accuracy").rename_axis("level")
 
 
-def settle(dataset: str, preset: str | None = None, device: str = "cpu", store=None, skip_bad: bool | None = None, **fields) -> dict:
+def settle(
+    dataset: str, preset: str | None = None, device: str = "cpu", store=None, skip_bad: bool | None = None, training: dict | None = None,
+    **fields,
+) -> dict:  # fmt: skip
     """Settle how one's own data set is trained on, for every later run and notebook; returns what is settled.
 
     fields: fields of Config that are to hold for this data set (image_size=64, flip=False); those given before stay. Without sigma among
-    them, a pilot run of `normal` on seed 0 is trained, and the noise level is what costs it COST on the validation split.
+    them, a pilot run of `normal` on seed 0 is trained, and the noise level is what costs it COST on the validation split. training: of
+    `train_all`, for that run: budget, backend, address. Raises train.OutOfTime where the budget ends before it does.
     """
     from ..jobs import train_all
 
@@ -62,7 +67,10 @@ def settle(dataset: str, preset: str | None = None, device: str = "cpu", store=N
     suggested = before.get("suggested") or {}
     if {name: suggested.get(name) for name in by} != by:
         own.settle(dataset, data.CACHE, **keep, levels=None, suggested=None)
-        (run,) = train_all([pilot], device, store=store)
+        runs = train_all([pilot], device, store=store, **training or {})
+        if not runs:
+            raise OutOfTime("the pilot run is left")
+        run = runs[0]
         sigma, accuracies = noise_level(run.model.to(device), splits.validation.to(device))
         run.model.to("cpu")
         suggested = by | {"sigma": sigma, "accuracy": {level_name(level): round(a, 5) for level, a in accuracies.items()}}

@@ -162,12 +162,26 @@ def _eight_bit(image):
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
+def must_fit(count: int, side: int, channels: int = 3) -> None:
+    """Raise InputError where so many pictures, uint8 and (channels,side,side), are more than half of this machine's memory."""
+    import psutil
+
+    needed, there = count * channels * side**2, psutil.virtual_memory().total
+    if needed > there / 2:
+        raise InputError(
+            f"image_size = {side}: {count:,} pictures of {side:,}x{side:,} take {needed / 2**30:,.1f} GiB, more than half of this "
+            f"machine's {there / 2**30:.1f}: give a smaller one"
+        )
+
+
 def decode(found: Found, side: int) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """All pictures at once: images uint8 (M,C,side,side), rows (M,) into found.files, and those that cannot be read, path -> why.
 
     C = 1 where every picture is grey, else 3. Decoded in threads (Pillow leaves Python's lock while it decodes), with progress.
     """
     from tqdm.auto import tqdm
+
+    must_fit(len(found.files), side)
 
     def attempt(name: str) -> np.ndarray | str:
         try:
