@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from penultimate import jobs, runs
-from penultimate.commands import cli
+from penultimate.commands import cli, report
 from penultimate.data import HOME
 from penultimate.support import files
 
@@ -170,6 +170,15 @@ def test_bad_input_is_one_line(here, case):
     words, message = BAD[case]
     code, _ = here(*words)
     assert code.startswith("error: ") and message in code and "\n" not in code and len(code) < 400
+
+
+def test_a_report_takes_the_folder_that_a_study_wrote(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(report, "page", lambda out, folder, *rest: seen.append(folder))
+    (tmp_path / "study" / "records").mkdir(parents=True)
+    for given in (tmp_path / "study", tmp_path / "study" / "records"):
+        cli.app(["report", "--records", str(given)], standalone_mode=False)
+    assert seen == [tmp_path / "study" / "records"] * 2
 
 
 def test_a_level_may_be_a_quotient(here, monkeypatch):
