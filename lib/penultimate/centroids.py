@@ -73,7 +73,8 @@ class CentroidTracker(nn.Module):
         anchor = torch.where(seen, (1 - mu) * mean + mu * self.centroids.to(mean.dtype), mean)
         if self.training and (torch.compiler.is_compiling() or not torch.is_inference_mode_enabled()):
             # New tensors: a compiled backward pass would read what the old ones became, were they changed in place.
-            present = (counts > 0) & anchor.isfinite().all(1)  # one overflow of mixed precision must not stay in them for good
-            self.centroids = torch.where(present[:, None], anchor.detach().to(self.centroids.dtype), self.centroids)
+            after = anchor.detach()
+            present = (counts > 0) & after.sum(1).isfinite()  # one overflow of mixed precision must not stay in them for good
+            self.centroids = torch.where(present[:, None], after.to(self.centroids.dtype), self.centroids)
             self.seen = self.seen | present
         return Centroids(anchor, anchor if self.tracking == "momentum" else mean, counts)
