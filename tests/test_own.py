@@ -115,6 +115,16 @@ def test_a_study_mixes_no_records_of_other_pictures(two_classes, store, tmp_path
         report.same_images(tmp_path / "out", config)
 
 
+def test_a_study_says_when_its_folder_has_more_runs_of_the_data(store, tmp_path, monkeypatch, capsys):
+    for name in ("execution.run", "pictures", "figures.export", "page", "films.collect"):
+        monkeypatch.setattr(f"penultimate.commands.report.{name}", lambda *given: {})
+    digits = [runs.Run(Config(**record["config"]), None, record) for record in records.read(None, "digits", "digits")]
+    report.study(digits[:2], tmp_path / "out")
+    report.study(digits[1:2], tmp_path / "out")
+    told = f"1 record more of earlier studies of this data in {tmp_path / 'out' / 'records'}: the report tells of them too"
+    assert [line for line in capsys.readouterr().out.splitlines() if "more" in line] == [told]
+
+
 def test_a_studys_budget_holds_for_its_pilot_run(two_classes, store, monkeypatch, capsys):
     monkeypatch.setattr(jobs, "STORE", store)
     options = [word for name, value in FAST.items() for word in (f"--{name.replace('_', '-')}", str(value))]
