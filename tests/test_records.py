@@ -288,20 +288,29 @@ def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_wid
 def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages):
     """Test accuracies by the bits of every image; the choice by the noisy criterion, its price on clean images and what is told of it."""
     runs = rates.by_width()
-    assert set(runs.width) == {16} and set(runs.method) == {"normal"}
-    assert runs.groupby("lr").seed.apply(list).to_dict() == {lr: [0, 1, 2] for lr in (0.01, 0.03, 0.1, 0.3)}
+    tried = {("normal", lr): [0, 1, 2] for lr in (0.01, 0.03, 0.1, 0.3)} | {("proposed", lr): [0, 1, 2] for lr in (0.03, 0.1)}
+    assert set(runs.width) == {16} and runs.groupby(["method", "lr"]).seed.apply(list).to_dict() == tried | {("proposed", 0.01): [0]}
     for record in records.read(records.COMMITTED / "rates"):
         config, correct = record["config"], evaluate.unpack(record["metrics"]["last"]["gaussian"]["correct"])
-        (row,) = runs[(runs.lr == config["lr"]) & (runs.seed == config["seed"])].to_dict("records")
+        (row,) = runs[(runs.method == config["method"]) & (runs.lr == config["lr"]) & (runs.seed == config["seed"])].to_dict("records")
         shown = [row[f"test, {records.level_name(level)}"] for level in (0.0, 0.031373, 0.06)]
         assert config["epochs"] == 10 and shown == pytest.approx(correct[:3].mean((1, 2)), abs=1e-6)
-    at = {lr: own.set_index("seed") for lr, own in runs.groupby("lr")}
-    chosen = [max(at, key=lambda lr, seed=seed: at[lr].loc[seed, "validation, noisy"]) for seed in range(3)]
-    assert set(chosen) == {0.03}
-    for rate, columns in {0.01: ["test, clean"], 0.1: runs.columns[-3:], 0.3: runs.columns[-3:]}.items():
+    at = {which: own.set_index("seed") for which, own in runs.groupby(["method", "lr"])}
+    for method, best in (("normal", 0.03), ("proposed", 0.1)):
+        own = {lr: table["validation, noisy"] for (name, lr), table in at.items() if name == method}
+        assert [max(own, key=lambda lr, seed=seed, own=own: own[lr].get(seed, 0)) for seed in range(3)] == [best] * 3
+    clean = "test, clean"
+    told = [
+        (("normal", 0.01), ("normal", 0.03), [clean]), (("normal", 0.1), ("normal", 0.03), runs.columns[-3:]),
+        (("normal", 0.3), ("normal", 0.03), runs.columns[-3:]), (("proposed", 0.1), ("proposed", 0.03), runs.columns[-3:]),
+        (("proposed", 0.1), ("normal", 0.03), runs.columns[-3:]), (("proposed", 0.03), ("normal", 0.03), runs.columns[-3:]),
+        (("proposed", 0.1), ("normal", 0.1), runs.columns[-3:]), (("proposed", 0.1), ("normal", 0.3), runs.columns[-3:]),
+        (("proposed", 0.03), ("normal", 0.1), runs.columns[-3:-1]), (("proposed", 0.03), ("normal", 0.3), runs.columns[-3:-1]),
+    ]  # fmt: skip
+    for one, other, columns in told:
         for column in columns:
-            told = interval(*(100 * value for value in evaluate.seed_interval(at[rate][column] - at[0.03][column])))
-            assert told in pages["RESULTS.md"], (rate, column, told)
+            expected = interval(*(100 * value for value in evaluate.seed_interval(at[one][column] - at[other][column])))
+            assert expected in pages["RESULTS.md"], (one, other, column, expected)
 
 
 def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
