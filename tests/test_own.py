@@ -98,8 +98,9 @@ def test_what_was_measured_of_other_pictures_is_refused(two_classes, store, tmp_
     files.write_json(measured.path_of(config, folder), {"data": {"fingerprint": fingerprint}})
     assert list(measured.missing([config], folder, store=store)) == []
     Image.new("RGB", (10, 10)).save(f"{two_classes}/dark/0.png")
-    with pytest.raises(InputError, match=r"normal-s0-\w+.json was measured on other images than .*: put the former ones back, or delete"):
-        list(measured.missing([config], folder, store=store))
+    for whole in (Path.exists, lambda path: False):  # one to which AutoAttack is to be added is not whole
+        with pytest.raises(InputError, match=r"normal-s0-\w+.json was measured on other images .*: put the former ones back, or delete"):
+            list(measured.missing([config], folder, whole, store=store))
 
 
 def test_a_study_mixes_no_records_of_other_pictures(two_classes, store, tmp_path):

@@ -25,7 +25,7 @@ from .model import predict
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 ATTACKS = ("apgd", "autoattack")
-FEWEST = 4  # classes: the targeted loss divides by a difference to the fourth largest logit
+FEWEST = 4  # classes: the targeted loss divides by a difference that the fourth largest logit is in
 STEPS = 20  # five times as many find one more of 100 digits: `masking_checks` says so for every network
 CHECKED_STEPS = (5, 10, 20, 40, 100)
 

@@ -55,7 +55,7 @@ def train(
     if skip_bad is not None and data.is_own(dataset):
         own.settle(dataset, data.CACHE, skip_bad=skip_bad)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    if data.is_own(dataset) and not fields.keys() | data.settings(dataset).get("fields", {}).keys() >= {"sigma"}:
+    if data.is_own(dataset) and "sigma" not in fields | data.settings(dataset).get("fields", {}):
         data.load(dataset, data_root, configs[0].image_size)  # what is no data set has no noise level
         typer.echo(f"noise trained with: {level_name(configs[0].sigma)}, the default; `study` finds the level that this data calls for")
     runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)

@@ -61,9 +61,7 @@ def missing(configs: list[Config], folder: Path, whole: Callable[[Path], bool] =
     from ..jobs import train_all
 
     left = [config for config in configs if not whole(path_of(config, folder))]
-    for config in configs:
-        if data.is_own(config.dataset) and config not in left:
-            _same_pictures(path_of(config, folder), config, training.get("root"))
+    _same_pictures([c for c in configs if data.is_own(c.dataset) and path_of(c, folder).exists()], folder, training.get("root"))
     print(f"{len(configs) - len(left)} of {len(configs)} records exist")
     for done, run in enumerate(train_all(left, **training), 1):
         started, path = time.perf_counter(), path_of(run.config, folder)
@@ -71,11 +69,14 @@ def missing(configs: list[Config], folder: Path, whole: Callable[[Path], bool] =
         print(f"[{done}/{len(left)}] {path.stem}: measured in {time.perf_counter() - started:.0f} s")
 
 
-def _same_pictures(path: Path, config: Config, root: Path | None) -> None:
-    """Raise InputError where one's own pictures are no longer those that a record is of."""
-    then, now = files.read_json(path)["data"]["fingerprint"], data.load(config.dataset, root, config.image_size).fingerprint
-    if then != now:
-        raise InputError(
-            f"{path} was measured on other images than {config.dataset} holds now (sha256 {then[:10]}, now {now[:10]}): put the former "
-            f"ones back, or delete {path.parent} to measure again"
-        )
+def _same_pictures(configs: list[Config], folder: Path, root: Path | None) -> None:
+    """Raise InputError where one's own pictures are no longer those that a record, whole or to be added to, is of."""
+    now = {seen: data.load(seen[0], root, seen[1]).fingerprint for seen in {(c.dataset, c.image_size) for c in configs}}
+    for config in configs:
+        path, is_now = path_of(config, folder), now[config.dataset, config.image_size]
+        then = files.read_json(path)["data"]["fingerprint"]
+        if then != is_now:
+            raise InputError(
+                f"{path} was measured on other images than {config.dataset} holds now (sha256 {then[:10]}, now {is_now[:10]}): put the "
+                f"former ones back, or delete {path.parent} to measure again"
+            )
