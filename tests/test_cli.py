@@ -2,10 +2,12 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -85,6 +87,17 @@ def test_ctrl_c_and_sigterm_stop_at_once_and_the_next_call_goes_on(command, cach
         assert "1 of 1 runs are left" in again.stdout
 
 
+def test_ctrl_c_during_the_imports_is_no_traceback(monkeypatch):
+    def stopped(name):
+        raise KeyboardInterrupt
+
+    importing = types.ModuleType("penultimate.commands.cli")
+    importing.__getattr__ = stopped
+    monkeypatch.setitem(sys.modules, importing.__name__, importing)
+    with pytest.raises(SystemExit, match="130"):
+        runpy.run_module("penultimate", run_name="__main__")
+
+
 @pytest.mark.parametrize("sent", STOPS)
 def test_a_signal_that_comes_while_an_object_is_finalised_is_not_lost(sent):
     """Python ignores an exception there; seen once in a temporary file's."""
@@ -149,7 +162,8 @@ BAD = {
     "budget": (("train", "--budget", "soon"), "budget 'soon'"),
     "epochs": (("train", "--epochs", "0"), "epochs = 0 must be positive"),
     "device": (("train", "--device", "quantum"), "device 'quantum'"),
-    "milestones": (("train", "--milestones", "3.5"), "milestones = (3.5,) is not a tuple of int"),
+    "milestones": (("train", "--milestones", "3.5"), "milestones '3.5': give epochs joined by commas"),
+    "falling milestones": (("train", "--milestones", "3,2"), "milestones = (3, 2) must rise, from 1 on"),
     "added milestones": (("train", "--milestones", "1+2"), "milestones '1+2': give epochs joined by commas"),
     "adversary": (("adversary", *TINY, "--test-images", "0"), "images = 0: a whole number of at least 1"),
     "study": (("study", "--methods", "normal"), "a study compares at least normal, both and proposed"),

@@ -116,6 +116,8 @@ def test_discriminative_puts_the_whole_weight_on_the_clean_view():
         (dict(lr="0.1"), "lr = '0.1' is not a finite float"),
         (dict(sigma=math.inf), "sigma = inf is not a finite float"),
         (dict(milestones=(1.5,)), r"milestones = \(1.5,\) is not a tuple of int"),
+        (dict(milestones=(2, 2)), r"milestones = \(2, 2\) must rise, from 1 on"),
+        (dict(milestones=(0, 2)), r"milestones = \(0, 2\) must rise, from 1 on"),
         (dict(gamma=0.0), "gamma = 0.0 must be positive"),
         (dict(mu=1.0), r"mu = 1.0 must lie in \[0, 1\)"),
     ],
@@ -334,6 +336,16 @@ def test_an_error_of_the_device_stops_one_run_alone(tiny, tmp_path, monkeypatch,
         jobs.train_all([one, other], store=tmp_path)
     assert [run.config for run in error.value.finished] == [other]
     assert "Traceback" in capsys.readouterr().err  # a mistake in the code would end here as well
+
+
+def test_runs_that_memory_is_too_small_for_are_told_once_with_the_mend(tiny, tmp_path, monkeypatch, capsys):
+    """On a CPU by PyTorch's own allocator, for which a layer of 10^15 numbers is too much anywhere."""
+    monkeypatch.setattr(Trainer, "epoch", lambda self, epoch: torch.empty(10**15))
+    with pytest.raises(jobs.RunsFailed) as error:
+        jobs.train_all([tiny(seed=0), tiny(seed=1)], store=tmp_path)
+    reason = "out of memory on cpu: take a smaller batch (64) or width (8)"
+    assert str(error.value).endswith(f"; {tiny(seed=0).name}, {tiny(seed=1).name}: {reason}")
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [FloatingPointError, torch.OutOfMemoryError])

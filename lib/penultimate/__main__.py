@@ -1,5 +1,10 @@
 """python -m penultimate"""
 
-from .commands.cli import main
+import sys
+
+try:
+    from .commands.cli import main
+except KeyboardInterrupt:  # PyTorch takes seconds to import; nothing was begun
+    sys.exit(130)
 
 main()

@@ -116,6 +116,8 @@ class Config:
         for what in ("images", "sigma", "pad", "weight_decay", "stability", "image_size"):
             if not getattr(self, what) >= 0:
                 raise InputError(f"{what} = {getattr(self, what)} must not be negative")
+        if any(later <= earlier for earlier, later in zip((0, *self.milestones), self.milestones, strict=False)):
+            raise InputError(f"milestones = {self.milestones} must rise, from 1 on")
         if not 0 <= self.ce_noisy <= 1:
             raise InputError(f"ce_noisy = {self.ce_noisy} must lie in [0, 1]: it is a share of the cross-entropy")
         if self.margin == 0 and self.delta_d != values["delta_d"]:

@@ -31,7 +31,10 @@ class RunsFailed(InputError):
     def __init__(self, outcomes: dict[Config, Exception], asked: int, finished: list[Run]):
         self.reasons = reasons = {c: str(outcome).removeprefix(f"{c.name}: ") for c, outcome in outcomes.items()}
         self.finished = finished
-        told = "; ".join(f"{config.name}: {reason}" for config, reason in reasons.items())
+        told = "; ".join(
+            f"{', '.join(config.name for config, own in reasons.items() if own == reason)}: {reason}"
+            for reason in dict.fromkeys(reasons.values())
+        )
         super().__init__(f"{len(reasons)} of {asked} runs failed, the others are stored; {told}")
 
 
@@ -212,12 +215,14 @@ def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
         return NotBegun("not begun in this call")
     try:
         load_or_train(config, on_epoch=on_epoch, **options)
-    except (OutOfTime, InputError, FloatingPointError, torch.OutOfMemoryError) as reason:
+    except (OutOfTime, InputError, FloatingPointError) as reason:
         reason.__traceback__ = reason.__context__ = None  # which hold the run's model, images and momenta
         return reason
     except RuntimeError as error:  # of a compiler or a layer: the other runs go on
         if isinstance(error, getattr(torch, "AcceleratorError", ())):
             raise  # nothing more can be computed on the device in this process
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):  # the latter of a CPU
+            return InputError(f"out of memory on {options['device']}: take a smaller batch ({config.batch}) or width ({config.width})")
         traceback.print_exc()
         return RuntimeError(f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}")
     return None
