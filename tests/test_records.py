@@ -146,7 +146,7 @@ def small(level: float, one: str, other: str, seeds=range(5), preset: str = "sma
 
 
 SAID = [  # level, one arm, another, and where the difference stands
-    (0.0, "normal, epochs=24", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=24", "all"),
+    (0.0, "normal, epochs=24", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=24", "both"),
     (0.06, "proposed", "normal, epochs=24", "all"), (0.06, "both, lr=0.2", "proposed, lr=0.1", "both"),
     (0.06, "noisy, lr=0.2", "proposed, lr=0.1", "both"), (0.06, "stability, lr=0.2", "proposed, lr=0.1", "both"),
     (0.06, "proposed, lr=0.1", "normal, lr=0.1", "both"), (0.0, "proposed, lr=0.1", "stability, lr=0.2", "both"),
@@ -170,7 +170,7 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records(pages, level, 
 FULL_WIDTH = [  # as SAID, of `brief`
     (8 / 255, "proposed", "normal", "all"), (0.0, "normal", "proposed", "both"), (0.06, "proposed", "normal", "all"),
     (0.06, "both", "proposed", "both"), (8 / 255, "both", "proposed", "both"), (0.06, "both", "normal", "both"),
-    (0.0, "normal, epochs=20", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=20", "all"),
+    (0.0, "normal, epochs=20", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=20", "both"),
     (0.06, "proposed", "normal, epochs=20", "all"), (0.06, "discriminative", "normal", "both"),
     (0.06, "proposed", "discriminative", "both"),
     (8 / 255, "discriminative", "normal", "both"),
@@ -255,7 +255,7 @@ def test_at_matched_compute_the_decades_are_as_said_of_full_width(pages):
         mean, low, high = evaluate.seed_interval(apart)
         assert low < 0 < high  # 'neither told from zero'
         told.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
-    assert [page for page in ("README.md", "RESULTS.md", "08") if " and ".join(told) not in pages[page]] == [], told
+    assert [page for page in ("RESULTS.md", "08") if " and ".join(told) not in pages[page]] == [], told
     shown = published_beyond.flatter().loc[("brief", "normal, epochs=20")].str.split(", n=").str[0].str.replace("+", "")
     assert list(shown) == told
 
@@ -266,7 +266,7 @@ def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pag
     told = re.findall(r"-?[\d.]+ \[[-\d., ]+\]", re.sub(r"<!-- short.*?<!-- end -->", "", prose))
     elsewhere = pages["RESULTS.md"] + pages["08"]
     opposite = lambda one: interval(*(float(n) for n in re.findall(r"-?[\d.]+", one)), sign=-1)  # noqa: E731
-    assert len(told) > 10 and [one for one in told if one not in elsewhere and opposite(one) not in elsewhere] == []
+    assert len(told) > 8 and [one for one in told if one not in elsewhere and opposite(one) not in elsewhere] == []
 
 
 def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_width(pages):
