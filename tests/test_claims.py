@@ -48,6 +48,9 @@ def test_every_claim_stands_in_the_table_once_and_names_a_notebook_that_exists(t
     assert {claim.by for claim in claims.CLAIMS} == {"paper", "summary", "study"}
     for claim in claims.CLAIMS:
         assert (HOME / "notebooks" / f"{claim.notebook}.ipynb").exists()
+    narrow = table[table.evidence.str.startswith("cifar10")]  # 05 shows digits alone but for the arms of "decisive"
+    by_switch = narrow[narrow.evidence.str.contains("epochs=|bn=|lr=|best epoch|full width")]
+    assert len(by_switch) > 10 and set(by_switch.notebook) == {"08_paper_vs_ours"} and "03_penultimate_layer" not in set(narrow.notebook)
 
 
 def test_an_interval_decides_where_its_p_is_below_one_in_twenty(table):
@@ -123,7 +126,7 @@ def test_each_method_is_compared_at_the_rate_that_its_validation_chose(monkeypat
     ours = pd.DataFrame([("proposed, 0.1 − both, 0.2", -8.0, -9.0, -7.0, 3), ("alone", 1.0, 1.0, 1.0, 1)])
     monkeypatch.setattr(evidence.switches, "at_own_rates", lambda *which: ours.set_axis(["what", "mean", "low", "high", "n"], axis=1))
     *digits, small = evidence.own_rates()  # of one seed alone no interval over seeds
-    assert small == ("cifar10, training noise: proposed, 0.1 − both, 0.2", -0.08, -0.09, -0.07, 3, "points", 0.0)
+    assert small == ("cifar10, training noise: proposed, 0.1 − both, 0.2", -0.08, -0.09, -0.07, 3, "points", 0.0, "08_paper_vs_ours")
     found = {one.what.split(": ")[1]: one.mean for one in digits}
     wanted = {"normal, 0.2": 0.1, "noisy, 0.1": 0.02, "both, 0.1": 0.01, "stability, 0.1": -0.01}
     assert found == pytest.approx({f"proposed, 0.1 − {rival}": apart for rival, apart in wanted.items()})
@@ -134,7 +137,10 @@ def test_a_switch_of_the_small_scale_is_judged_at_the_level_that_is_asked_for(mo
     printed = [("a", 0, 0.7), ("a", 1, 0.8), ("b", 1, 0.5), ("b", 0, 0.5)]
     runs = {0.06: trained, 8 / 255: printed}
     columns = ["arm", "seed", "accuracy"]
-    monkeypatch.setattr(evidence, "_switched", lambda level: pd.DataFrame(runs[level], columns=columns).assign(code="one"))
+    measured = lambda preset, level: pd.DataFrame(runs[level] if preset == "small" else trained, columns=columns).assign(code="one")  # noqa: E731
+    monkeypatch.setattr(evidence, "_switched", measured)
+    (wide,) = evidence.switch("a", "b", 0.0, -0.005, "brief")
+    assert wide.what == "cifar10, full width, clean: a − b" and wide.mean == pytest.approx(0.05) and wide.bound == -0.005
     (trained,), (printed,) = evidence.switch("a", "b"), evidence.switch("a", "b", 8 / 255)
     assert trained.what == "cifar10, training noise: a − b" and (trained.mean, trained.n) == (pytest.approx(0.05), 2)
     assert printed.what == "cifar10, 8/255: a − b" and (printed.mean, printed.n) == (pytest.approx(0.25), 2)

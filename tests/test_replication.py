@@ -132,7 +132,7 @@ def page(folder, findings) -> list:
 def test_the_page_works_on_every_partial_set_of_records(folder, tmp_path, capsys):
     findings, *shown = page(folder, tmp_path / "findings")
     assert [one["n"] for one in findings["gains"]] == [1, 1, 3] and findings["gains"][2]["lies"] == "inside"
-    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 9  # also tables, rates, the layer
+    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 10  # also tables, rates, the layer, switches
     (tmp_path / "none").mkdir()
     alone = tmp_path / "alone"
     records.collect([record(config("tuned", "noisy", 0), {"last": 0.5})], alone)  # no `normal` to be paired with

@@ -179,12 +179,12 @@ def answer(rows: pd.DataFrame) -> str:
     """The outcome in two sentences, made from the numbers."""
 
     def said(level: float) -> str:
-        return ", ".join(f"{cell(*row[:3], signed=True)} than `{rival}`" for rival, row in against(rows, level).T.items())
+        return ", ".join(f"`{rival}` {cell(*row[:3], signed=True)}" for rival, row in against(rows, level).T.items())
 
     level = trained_at(rows)
     return (
-        f"At the noise trained with, {level_name(level)}, the accuracy of `proposed` is higher by "
-        f"(points, 95 % interval, paired): {said(level)}. On clean images: {said(0.0)}."
+        f"Accuracy of `proposed` minus that of each rival, in points, with its 95 % interval, paired. At the noise trained with, "
+        f"{level_name(level)}: {said(level)}. On clean images: {said(0.0)}."
     )
 
 

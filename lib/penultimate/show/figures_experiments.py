@@ -14,8 +14,12 @@ LINES = (
     ("#888888", "circle", "solid"), ("#56B4E9", "square", "dash"), ("#8C510A", "diamond", "dot"), ("#7B3294", "x", "dashdot"),
     ("#B8A800", "hexagon", "longdash"),
 )  # fmt: skip
-# Where a method's numbers stand beside its marks, so that those of neighbours do not meet.
-ENDS = {"noisy": "top right", "both": "middle left", "stability": "middle left", "proposed": "middle right"}
+# Where a front's first and last number stand beside their marks, so that those of neighbours do not meet.
+ENDS = {
+    "proposed, λ": ("middle right", "middle right"), "stability, weight": ("middle left", "middle left"),
+    "noisy, σ": ("top right", "top right"), "both, σ": ("middle left", "middle left"),
+    "stability, σ": ("middle right", "middle left"), "proposed, σ": ("middle right", "bottom left"),
+}  # fmt: skip
 
 
 def along(panels: dict[str, pd.DataFrame], title: str, log: tuple[str, ...] = (), columns: int = 3) -> go.Figure:
@@ -75,12 +79,13 @@ def heat(table: pd.DataFrame, columns: dict[str, str], title: str) -> go.Figure:
         )  # fmt: skip
         x, y = _border(means.columns.to_numpy(), means.index.to_numpy())
         figure.add_scatter(
-            x=x, y=y, mode="lines", line=dict(color="#D55E00", width=4), name="δ_d > 2 δ_v above", showlegend=panel == 1, row=1, col=panel
-        )
+            x=x, y=y, mode="lines", line=dict(color="#D55E00", width=4), name="δ<sub>d</sub> > 2 δ<sub>v</sub> above",
+            showlegend=panel == 1, row=1, col=panel,
+        )  # fmt: skip
         axes = [dict(tickvals=np.arange(len(texts)), ticktext=texts, showgrid=False, range=[-0.5, len(texts) - 0.5]) for texts in names]
-        figure.update_xaxes(title="δ_v", **axes[0], row=1, col=panel).update_yaxes(**axes[1], row=1, col=panel)
+        figure.update_xaxes(title="δ<sub>v</sub>", **axes[0], row=1, col=panel).update_yaxes(**axes[1], row=1, col=panel)
     legend = dict(orientation="h", x=0.5, xanchor="center", y=-0.24, yanchor="top")
-    return figure.update_yaxes(title="δ_d", col=1).update_layout(
+    return figure.update_yaxes(title="δ<sub>d</sub>", col=1).update_layout(
         template=TEMPLATE, title=title, legend=legend, margin=dict(t=100, b=100), width=WIDTH, height=HEIGHT
     )
 
@@ -111,10 +116,12 @@ def fronts(table: pd.DataFrame, points: pd.DataFrame, title: str, noisy: str) ->
             means = 100 * own.groupby("value")[["clean", "noisy"]].mean()
             several = len(means) > 1
             ends = [f"{value:g}" * (several and value in (means.index[0], means.index[-1])) for value in means.index]
+            first, last = ENDS.get(front, ("middle right", "middle right"))
             named = method not in {trace.name for trace in figure.data}
             figure.add_scatter(
                 x=means.clean, y=means.noisy, name=method, legendgroup=method, showlegend=named, mode="lines+markers+text", text=ends,
-                textposition=ENDS.get(method), textfont=dict(size=12, color=colour), line=dict(color=colour, width=2, dash=dash),
+                textposition=[first] * (len(means) - 1) + [last], textfont=dict(size=12, color=colour),
+                line=dict(color=colour, width=2, dash=dash),
                 marker=dict(symbol=symbol, size=10 if several else 14, color=colour), customdata=means.index,
                 hovertemplate=f"{front} = %{{customdata}}: clean %{{x:.1f}}, noisy %{{y:.1f}}<extra></extra>" if several else None,
                 row=1, col=column,

@@ -12,7 +12,7 @@ SPREAD = 0.62  # of the distance between two levels, taken by the methods at one
 
 
 def gains(table: pd.DataFrame, title: str) -> go.Figure:
-    """`published.gains` of several rivals: a panel for each preset and choice of the epoch, n above each mark, the printed gain beside it.
+    """`published.gains` of several rivals: a panel for each preset and choice of the epoch, n beside each, the printed gain beside it.
 
     table: its columns, and rival.
     """
@@ -21,7 +21,8 @@ def gains(table: pd.DataFrame, title: str) -> go.Figure:
     for one in table.itertuples():
         index, y = panels.index(one.what), rivals.index(one.rival)
         at = dict(row=index // 2 + 1, col=index % 2 + 1)
-        figure.add_annotation(x=one.mean, y=y, yshift=13, text=f"n = {one.n}", showarrow=False, font_size=11, **at)
+        end = dict(x=np.nanmax([one.mean, one.high]), y=y, xshift=8, xanchor="left", bgcolor="white")
+        figure.add_annotation(text=f"n = {one.n}", showarrow=False, font_size=11, **end, **at)
         if not np.isnan(one.printed):
             figure.add_scatter(x=[one.printed], y=[y], mode="markers", marker=PRINTED, name="printed", showlegend=False, **at)
     if table.printed.notna().any():

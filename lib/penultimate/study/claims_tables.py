@@ -40,7 +40,9 @@ def table() -> pd.DataFrame:
         evidence = list(claim.evidence())
         shared = dict(claim=claim.text, by=claim.by, verdict=judge(evidence), notebook=claim.notebook)
         rows += [
-            shared | dict(evidence=one.what, number=number(one), n=one.n, holds=verdict(one.low, one.high, one.bound), p=p_value(one))
+            shared
+            | dict(evidence=one.what, number=number(one), n=one.n, holds=verdict(one.low, one.high, one.bound), p=p_value(one))
+            | dict(notebook=one.notebook or claim.notebook)
             for one in evidence
         ] or [shared | dict(evidence="", number="", n=0, holds="", p=float("nan"))]
     return pd.DataFrame(rows)
@@ -84,10 +86,10 @@ def markdown() -> str:
     """The table in RESULTS: one row a claim, with how much of its evidence holds, does not hold or is undecided, and the first of each;
     all of it stands in notebook 09."""
     rows, lines = table(), []
-    for (claim, by, found, notebook), own in rows.groupby(["claim", "by", "verdict", "notebook"], sort=False):
+    for (claim, by, found), own in rows.groupby(["claim", "by", "verdict"], sort=False):
         told = [_told(holds, one, len(own)) for holds, one in own[own.n > 0].groupby("holds", sort=False)]
-        link = f"[{notebook[:2]}](notebooks/{notebook}.ipynb)"
-        lines.append({"claim": claim, "by": by, "verdict": found, "evidence (95 % intervals)": "<br>".join(told), "see": link})
+        links = ", ".join(f"[{page[:2]}](notebooks/{page}.ipynb)" for page in own.notebook.unique())
+        lines.append({"claim": claim, "by": by, "verdict": found, "evidence (95 % intervals)": "<br>".join(told), "see": links})
     return f"{records.pipes(pd.DataFrame(lines).set_index('claim'))}\n\n*{corrected(rows)}.*"
 
 

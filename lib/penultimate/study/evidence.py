@@ -15,6 +15,7 @@ from .measured import PLACES
 
 NAMES = {"clean": "clean", "noisy": "training noise"}
 TRAINED, STRONGEST = "the training noise", "the strongest noise"
+CIFAR_PAGE, CLAIMS_PAGE = "08_paper_vs_ours", "09_claims"
 
 
 class Evidence(NamedTuple):
@@ -27,6 +28,7 @@ class Evidence(NamedTuple):
     n: int
     unit: str = "points"  # of accuracy; or points of ECE, decades, none (a rank correlation ρ), or % of the rival's value
     bound: float = 0.0
+    notebook: str = ""  # that shows it, where that is not the claim's
 
 
 @cache
@@ -51,7 +53,8 @@ def shape(quantity: str, method: str = "proposed", rival: str = "normal", sign: 
         if {method, rival} <= set(values):
             relative = sign * (values[method] / values[rival] - 1).dropna()
             side = "above" if sign > 0 else "below"
-            yield Evidence(f"{dataset}: {quantity} of {method}, {side} that of {rival}", *seed_interval(relative), len(relative), unit="%")
+            what, page = f"{dataset}: {quantity} of {method}, {side} that of {rival}", CLAIMS_PAGE if dataset == "cifar10" else ""
+            yield Evidence(what, *seed_interval(relative), len(relative), unit="%", notebook=page)
 
 
 def arm(experiment: str, own: str, rival: str, column: str = "noisy", bound: float = 0.0) -> Iterator[Evidence]:
@@ -75,18 +78,18 @@ def _experiment(name: str, dataset: str, preset: str) -> pd.DataFrame | None:
 
 
 @cache
-def _switched(level: float) -> pd.DataFrame:
-    return switches.measured("small", level)
+def _switched(preset: str, level: float) -> pd.DataFrame:
+    return switches.measured(preset, level)
 
 
-def switch(own: str, rival: str, level: str | float = TRAINED) -> Iterator[Evidence]:
-    """One arm of `small` minus another, paired by seed; of one seed alone there is no interval over seeds. (That `switches.apart` looks at
-    the version of the code was added after the results were in.)"""
-    noise = Config(dataset="cifar10", preset="small").sigma if level == TRAINED else level
-    apart = switches.apart(_switched(noise), own, rival)
+def switch(own: str, rival: str, level: str | float = TRAINED, bound: float = 0.0, preset: str = "small") -> Iterator[Evidence]:
+    """One arm of a CIFAR-10 preset minus another, paired by seed; of one seed alone there is no interval over seeds. (That `switches.apart`
+    looks at the version of the code was added after the results were in.)"""
+    noise = Config(dataset="cifar10", preset=preset).sigma if level == TRAINED else level
+    apart = switches.apart(_switched(preset, noise), own, rival)
     if len(apart) > 1:
-        named = NAMES["noisy"] if level == TRAINED else records.level_name(level)
-        yield Evidence(f"cifar10, {named}: {own} − {rival}", *seed_interval(apart), len(apart))
+        named = f"cifar10{', full width' * (preset == 'brief')}, {NAMES['noisy'] if level == TRAINED else records.level_name(level)}"
+        yield Evidence(f"{named}: {own} − {rival}", *seed_interval(apart), len(apart), bound=bound, notebook=CIFAR_PAGE)
 
 
 def crossing() -> Iterator[Evidence]:
@@ -127,7 +130,7 @@ def own_rates() -> Iterator[Evidence]:
     for one in switches.at_own_rates("small", Config(dataset="cifar10", preset="small").sigma).itertuples():
         if one.n > 1:
             interval = (value / 100 for value in (one.mean, one.low, one.high))
-            yield Evidence(f"cifar10, training noise: {one.what}", *interval, one.n)
+            yield Evidence(f"cifar10, training noise: {one.what}", *interval, one.n, notebook=CIFAR_PAGE)
 
 
 def selection() -> Iterator[Evidence]:
@@ -138,7 +141,8 @@ def selection() -> Iterator[Evidence]:
         yield Evidence(f"digits, clean: {method}, best epoch on test − last epoch", *seed_interval(own.best_clean - own.clean), len(own))
     for one in switches.selected("small", 0.0).itertuples():  # added before any such run on CIFAR-10 had ended
         if one.n > 1:
-            yield Evidence(f"cifar10, clean: {one.what} epoch", *(value / 100 for value in (one.mean, one.low, one.high)), one.n)
+            interval = (value / 100 for value in (one.mean, one.low, one.high))
+            yield Evidence(f"cifar10, clean: {one.what} epoch", *interval, one.n, notebook=CIFAR_PAGE)
 
 
 @cache

@@ -66,13 +66,16 @@ def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
     return pd.DataFrame(rows).sort_values(["method", "width", "lr", "seed"], ignore_index=True)
 
 
-def markdown() -> str:
-    """RESULTS' table of `by_width`: mean and 95 % interval over seeds, and what it rests on."""
+def told_by_width() -> pd.DataFrame:
+    """`by_width` for people: mean and 95 % interval over seeds, in per cent."""
     groups = by_width().groupby(["method", "width", "lr"], sort=False)
     shown = groups.agg(lambda values: records.cell(*seed_interval(values))).drop(columns="seed").assign(seeds=groups.size())
-    told = shown.reset_index(["width", "lr"]).astype(str).rename(columns={"lr": "learning rate"})
-    caption = records.caption(records.read(records.COMMITTED / "rates"))
-    return f"{records.pipes(told)}\n\n*{caption}*"
+    return shown.reset_index(["width", "lr"]).astype(str).rename(columns={"lr": "learning rate"})
+
+
+def markdown() -> str:
+    """RESULTS' table of `told_by_width`, and what it rests on."""
+    return f"{records.pipes(told_by_width())}\n\n*{records.caption(records.read(records.COMMITTED / 'rates'))}*"
 
 
 def own(table: pd.DataFrame) -> dict[str, float]:
