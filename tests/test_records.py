@@ -124,12 +124,21 @@ def test_readmes_findings_follow_from_the_records():
     assert f"(`noisy`) costs {lost[0]:.0f} points and `stability` {lost[1]:.1f}" in text
 
 
+def test_the_first_page_tells_how_far_both_is_ahead(pages):
+    ahead = [switches.apart(switches.measured(preset, 0.06), "both", "proposed") for preset in ("small", "brief")]
+    told = " and ".join(f"{100 * np.mean(points):.1f}" for points in ahead)
+    assert f"ahead at both widths, by {told} points" in pages["00"] and all(evaluate.seed_interval(points)[1] > 0 for points in ahead)
+    level = records.against(DIGITS, 0.3).loc["both"]
+    assert level.low < 0 < level.high  # 'not told apart'
+
+
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
-    """The prose of README, RESULTS and page 08, with one kind of minus, without signs of plus."""
+    """The prose of README, RESULTS and pages 00 and 08, with one kind of minus, without signs of plus."""
     told = {path.name: path.read_text(encoding="utf-8") for path in (report.README, report.RESULTS)}
-    cells = json.loads((data.HOME / "notebooks" / "08_paper_vs_ours.ipynb").read_text(encoding="utf-8"))["cells"]
-    told["08"] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for name in ("00_start_here", "08_paper_vs_ours"):
+        cells = json.loads((data.HOME / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        told[name[:2]] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     return {name: " ".join(text.replace("−", "-").replace("+", "").split()) for name, text in told.items()}
 
 
