@@ -10,7 +10,17 @@ import pytest
 from penultimate import InputError, data, evaluate, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
-from penultimate.study import films, published, published_beyond, rates, replication, switches
+from penultimate.study import (
+    adversary_rules,
+    curvature_rules,
+    experiments,
+    films,
+    published,
+    published_beyond,
+    rates,
+    replication,
+    switches,
+)
 from penultimate.support import files
 
 DIGITS = records.headline(None, "digits", "digits")
@@ -267,6 +277,54 @@ def test_at_matched_compute_the_decades_are_as_said_of_full_width(pages):
     assert [page for page in ("RESULTS.md", "08") if " and ".join(told) not in pages[page]] == [], told
     shown = published_beyond.flatter().loc[("brief", "normal, epochs=20")].str.split(", n=").str[0].str.replace("+", "")
     assert list(shown) == told
+
+
+def test_normal_with_twice_the_epochs_is_flatter_than_both_and_less_robust_as_is_said(pages):
+    """By the same medians as above: decades of eq. 21 and of the Hessian's norm, and points at the noise trained with."""
+    curved = {(replication.arm(r["config"]), r["config"]["seed"]): r["metrics"]["last"]["curvature"] for r in published.every("brief")}
+    apart = {}
+    for name in ("kappa", "frobenius"):
+        log = {key: np.log10(np.maximum(one[name], 1e-300)) for key, one in curved.items()}
+        found = evaluate.seed_interval([np.median(log["both", seed] - log["normal, epochs=20", seed]) for seed in range(3)])
+        assert found[1] > 0
+        apart[name] = "{:.2f} [{:.2f}, {:.2f}]".format(*found)
+    behind = small(0.06, "both", "normal, epochs=20", preset="brief")
+    assert all(f"by {' and '.join(apart.values())} decades, and {behind} points" in pages[name] for name in ("RESULTS.md", "08"))
+    assert f"by {apart['kappa']} decades (powers of ten) of eq. 21, and {behind} points" in pages["README.md"]
+
+
+def test_what_training_digits_again_changes_is_as_said(pages):
+    rows = experiments.table(experiments.read("rates"))
+    again = {level: experiments.difference(rows, "proposed, 0.02", "normal, 0.05", level)[:3] for level in ("clean", "noisy")}
+    told = {level: interval(*(100 * value for value in found)) for level, found in again.items()}
+    first = {
+        level: interval(*(100 * v for v in records.against(DIGITS, at).loc["normal"][:3])) for level, at in (("clean", 0.0), ("noisy", 0.3))
+    }
+    assert f"is {told['clean']} there where the first training has {first['clean']}" in pages["RESULTS.md"]
+    assert f"{told['noisy']} where that has {first['noisy']}" in pages["RESULTS.md"]
+    assert f"that on digits not when trained again ({told['clean']})" in pages["README.md"] and again["clean"][1] < 0 < again["clean"][2]
+
+
+def test_what_is_said_of_adversaries_on_the_narrow_network_follows_from_the_records(pages):
+    found = adversary_rules.claims()
+    of = lambda claim, rival, measure: found[  # noqa: E731
+        (found.dataset == "cifar10")
+        & (found.claim == claim)
+        & (found.against == f"proposed − {rival}")
+        & found.measure.str.contains(measure)
+    ].iloc[0]
+    told = lambda one: interval(*(100 * one[name] for name in ("mean", "low", "high")))  # noqa: E731
+    assert f"behind `noisy` (L∞ {told(of('resists', 'noisy', 'L∞'))}, L2 {told(of('resists', 'noisy', 'L2'))})" in pages["RESULTS.md"]
+    certified = [told(of("certified", rival, "smoothed")) for rival in ("stability", "noisy")]
+    assert f"than `stability`, {certified[0]} points, and `noisy`, {certified[1]}" in pages["RESULTS.md"]
+    assert all(of("certified", rival, "smoothed").high < 0 for rival in ("stability", "noisy"))
+
+
+def test_by_the_hessian_flatter_images_are_the_less_robust_ones_at_equal_margin_on_the_narrow_network():
+    """'For every method (partial rho 0.1 to 0.4)'."""
+    rows = curvature_rules.complete(curvature_rules.sets()["cifar10", "small"])
+    given = [curvature_rules.links(own, "‖H‖²")["given margin"] for _, own in rows.groupby("method")]
+    assert len(given) == 6 and all(one["low"] > 0 and 0.05 < one["mean"] < 0.45 for one in given)
 
 
 def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pages):
