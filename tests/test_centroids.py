@@ -144,3 +144,15 @@ def test_a_look_under_inference_mode_moves_nothing_and_training_goes_on():
     assert tracker.centroids == 1
     tracker(q, labels).anchor.sum().backward()
     assert q.grad == pytest.approx(1 - tracker.momentum)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_anchor_of_an_absent_class_is_its_stored_centroid(training):
+    """In evaluation mode even where the batch has an infinite feature: nothing of it is read."""
+    tracker = CentroidTracker(2, 3, momentum=0.5)
+    tracker(torch.full((2, 3), 10.0), torch.tensor([0, 1]))
+    tracker.train(training)
+    anchor, _, _ = tracker(torch.full((1, 3), 2.0), torch.tensor([1]))
+    assert anchor[0].tolist() == [10.0] * 3 and anchor[1].tolist() == [6.0 if training else 10.0] * 3
+    if not training:
+        assert tracker(torch.full((1, 3), torch.inf), torch.tensor([1])).anchor.tolist() == [[10.0] * 3] * 2

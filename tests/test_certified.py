@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from penultimate import InputError
+from penultimate import InputError, certified
 from penultimate.certified import ABSTAINS, Certificates, certified_accuracy, certify, lower_bound
 
 
@@ -95,3 +95,16 @@ def test_bad_input(images):
             certify(HalfSpace(), images, **given)
     with pytest.raises(InputError, match="training mode"):
         certify(HalfSpace().train(), images, 0.1)
+
+
+def test_the_draws_that_choose_a_class_do_not_certify_it(monkeypatch):
+    """Ten that choose say 0, ninety that certify say 1: nothing is certified, least of all 1."""
+    said = torch.cat([torch.zeros(10), torch.ones(90)]).long()
+    monkeypatch.setattr(certified, "predict", lambda model, views: said[: len(views)])
+    found = certify(nn.Identity().eval(), torch.rand(1, 1, 2, 2), 0.1, n0=10, n=90)
+    assert found.predicted.tolist() == [ABSTAINS] and found.radius.tolist() == [0.0]
+
+
+def test_no_images_have_no_certificates():
+    found = certify(nn.Identity().eval(), torch.rand(0, 1, 2, 2), 0.1)
+    assert found.predicted.shape == found.radius.shape == (0,)

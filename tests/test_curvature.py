@@ -314,3 +314,11 @@ def test_other_parameters_must_be_positive(smooth):
             top_eigenvalue(*smooth, iterations=wrong)
     with pytest.raises(InputError, match="temperature = -1.0"):
         tempered(-1.0)
+
+
+def test_a_flat_loss_has_no_eigenvalue_above_zero():
+    class Flat(nn.Module):
+        def forward(self, x):
+            return torch.zeros(len(x), 2) + 0 * x.flatten(1).sum(1, keepdim=True)
+
+    assert top_eigenvalue(Flat().eval(), torch.rand(2, 1, 2, 2), torch.tensor([0, 1])).tolist() == [0.0, 0.0]

@@ -227,3 +227,10 @@ def test_narrow_networks_compute_on_one_thread(monkeypatch):
         assert asked == [1]
         raise KeyError
     assert asked == [1, 4]  # as before, whatever happened
+
+
+def test_a_lookup_leaves_the_model_able_to_bear_gradients(stored, images):
+    """Also where the lookup is what first reads it."""
+    fresh = Run(stored.config, stored.folder, stored.record)
+    look_up(fresh, images)
+    fresh.model(torch.rand(2, 1, 8, 8)).sum().backward()

@@ -102,3 +102,10 @@ def test_predict_leaves_a_frozen_backbone_frozen(channels):
     with contextlib.suppress(RuntimeError):
         predict(model, torch.rand(5, channels, 8, 8))
     assert model.training and model.head.training and not any(module.training for module in model.backbone.modules())
+
+
+def test_models_built_from_the_same_statistics_do_not_share_them():
+    mean = torch.tensor([0.5])
+    one, other = (Classifier(small(width=4), 2, 4, mean=mean, std=[0.2]) for _ in range(2))
+    other.load_state_dict(other.state_dict() | {"mean": torch.full((1, 1, 1), 0.1)})
+    assert one.mean.item() == mean.item() == 0.5 and other.mean.item() == pytest.approx(0.1)

@@ -246,3 +246,17 @@ def test_a_setting_that_leaves_images_untouched_is_named(images, name, level):
     with pytest.raises(InputError, match=f"{name} level {level} leaves all 16 images as they are"):
         noise.must_touch(name, eight_bits(images), level)
     noise.must_touch(name, images, LEVEL[name])
+
+
+def test_occlusion_draws_up_to_four_squares():
+    """Of one pixel each in a large image: hardly ever one over the other."""
+    seen = NOISES["occlusion"](torch.ones(2000, 1, 32, 32), 1 / 32, torch.Generator().manual_seed(0))
+    assert int((seen == 0).flatten(1).sum(1).max()) == 4
+
+
+def test_low_resolution_takes_factors_up_to_the_smaller_side_alone():
+    images = torch.rand(1, 1, 8, 16)
+    assert NOISES["low_resolution"](images, 8.0).shape == images.shape
+    for level in (0.9, 8.1):
+        with pytest.raises(InputError, match="not a factor from 1 to 8"):
+            NOISES["low_resolution"](images, level)

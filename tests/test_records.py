@@ -465,3 +465,18 @@ def test_a_record_with_a_hole_is_refused_by_name(tmp_path):
     (tmp_path / "set" / "run.json").write_text(json.dumps({"config": {}}))
     with pytest.raises(InputError, match="run.json is no record of a run .KeyError: 'dataset'.: take it out"):
         records.read(tmp_path)
+
+
+@pytest.mark.parametrize("kept, lacking", [(["proposed"], "normal"), (["normal", "both"], "proposed")])
+def test_a_report_of_methods_that_cannot_be_compared_says_so(tmp_path, kept, lacking):
+    records.collect([r for r in records.read(None, "digits", "digits") if r["config"]["method"] in kept], tmp_path)
+    with pytest.raises(InputError, match=f"compares proposed with normal: there are no records of {lacking}$"):
+        report.page(tmp_path / "report.html", tmp_path, "digits", "digits")
+    with pytest.raises(InputError, match="at level 0.3 there is no proposed to compare"):
+        records.against(DIGITS[DIGITS.method.isin(kept)], 0.3)
+
+
+def test_runs_that_differ_otherwise_are_not_paired_by_seed_alone():
+    twice = pd.concat([DIGITS, DIGITS[DIGITS.method == "both"]])
+    with pytest.raises(InputError, match="a level and seed twice"):
+        records.differences(twice)

@@ -348,7 +348,7 @@ def test_runs_that_memory_is_too_small_for_are_told_once_with_the_mend(tiny, tmp
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [FloatingPointError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("error", [FloatingPointError, torch.OutOfMemoryError, OSError])
 def test_what_stopped_a_run_does_not_keep_its_memory(tiny, tmp_path, monkeypatch, error):
     """Four runs that fail: at the most the last one's trainer is still there."""
     trainers = []

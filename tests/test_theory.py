@@ -466,3 +466,27 @@ def test_the_command_measures_runs_and_refuses_in_one_line(tmp_path):
     assert len(curvature_rules.read(tmp_path / "records").images.iloc[0]["kappa"]) == 20
     refused = command(*tiny, "--level", "-0.1")
     assert refused.returncode == 1 and refused.stderr.strip() == "error: test_images = 20, level = -0.1: both must be positive"
+
+
+def test_a_twin_has_no_relu_left_where_one_module_stands_twice():
+    relu = nn.ReLU()
+    twin = theory.softplus_twin(nn.Sequential(relu, nn.Linear(2, 2), relu), beta=10.0)
+    assert not any(isinstance(module, nn.ReLU) for module in twin.modules()) and isinstance(twin[2], nn.Softplus)
+
+
+def test_a_sampled_moment_is_the_same_twice():
+    h = symmetric(2, 3)
+    one, other = (sampled_moment(h, 0.1, "gaussian", 50)[0] for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_distances_refuse_training_mode_and_leave_its_statistics_alone():
+    model = Classifier(small(width=4), num_classes=2, dim=4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InputError, match="training mode"):
+        layers.distances(model.train(), torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_separability_with_twins_in_half_of_the_samples_is_infinite():
+    assert layers.separation(torch.tensor([[0.0], [0.0], [3.0], [5.0]]), torch.tensor([0, 0, 1, 1])) == (3.0, math.inf)

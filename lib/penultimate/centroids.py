@@ -69,12 +69,13 @@ class CentroidTracker(nn.Module):
         mean, counts = class_means(features, labels, len(self.seen))
         if self.tracking == "naive":
             return Centroids(mean, mean, counts)
-        seen, mu = self.seen[:, None], self.momentum if self.training else 1.0
-        anchor = torch.where(seen, (1 - mu) * mean + mu * self.centroids.to(mean.dtype), mean)
+        stored, present = self.centroids.to(mean.dtype), counts > 0
+        moved = (1 - self.momentum) * mean + self.momentum * stored if self.training else stored
+        anchor = torch.where(self.seen[:, None], torch.where(present[:, None], moved, stored), mean)
         if self.training and (torch.compiler.is_compiling() or not torch.is_inference_mode_enabled()):
             # New tensors: a compiled backward pass would read what the old ones became, were they changed in place.
             after = anchor.detach()
-            present = (counts > 0) & after.sum(1).isfinite()  # one overflow of mixed precision must not stay in them for good
+            present = present & after.sum(1).isfinite()  # one overflow of mixed precision must not stay in them for good
             self.centroids = torch.where(present[:, None], after.to(self.centroids.dtype), self.centroids)
             self.seen = self.seen | present
         return Centroids(anchor, anchor if self.tracking == "momentum" else mean, counts)

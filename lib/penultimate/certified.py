@@ -70,8 +70,7 @@ def certify(
         chosen = int(said[:n0].bincount().argmax())
         p = lower_bound(int((said[n0:] == chosen).sum()), n, alpha)
         found.append((chosen, sigma * stats.norm.ppf(p)) if p > 0.5 else (ABSTAINS, 0.0))
-    predicted, radius = zip(*found, strict=True)
-    return Certificates(np.array(predicted), np.array(radius))
+    return Certificates(np.array([chosen for chosen, _ in found], dtype=int), np.array([radius for _, radius in found], dtype=float))
 
 
 def certified_accuracy(found: Certificates, labels, radii) -> np.ndarray:

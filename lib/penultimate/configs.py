@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -140,9 +139,9 @@ class Config:
 def _typed(name: str, value):
     """The value in the type of its default (1 -> 1.0 for a float, a list -> a tuple), or InputError."""
     kind = type(DEFAULTS[name])
-    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, int) for v in value):
+    if kind is tuple and isinstance(value, (list, tuple)) and all(type(v) is int for v in value):
         return tuple(value)
-    if kind is float and isinstance(value, (int, float)) and math.isfinite(value):
+    if kind is float and type(value) is not bool and isinstance(value, (int, float)) and abs(value) < 1e300:  # an int may be larger
         return float(value)
     if kind is int and type(value) is int and value >= 2**31:
         raise InputError(f"{name} = {value} must be below 2^31")

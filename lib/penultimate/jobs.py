@@ -216,7 +216,7 @@ def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
     try:
         load_or_train(config, on_epoch=on_epoch, **options)
     except (OutOfTime, InputError, FloatingPointError) as reason:
-        reason.__traceback__ = reason.__context__ = None  # which hold the run's model, images and momenta
+        reason.__traceback__ = reason.__context__ = reason.__cause__ = None  # which hold the run's model, images and momenta
         return reason
     except RuntimeError as error:  # of a compiler or a layer: the other runs go on
         if isinstance(error, getattr(torch, "AcceleratorError", ())):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import jacrev, vjp, vmap
 
 from . import InputError
+from .curvature import check
 from .model import Block, Classifier
 
 TOLERANCE = 1e-5  # relative, of a spectral norm: found from below, so that a bound is widened by ten times as much
@@ -58,7 +59,8 @@ def separation(points: Tensor, labels: Tensor) -> tuple[float, float]:
     """D, the smallest distance between samples of different classes; and separability, the median over samples of the distance to
     the nearest sample of another class over that to the nearest of the own class: scale-free, above 1 where neighbours agree.
 
-    points (N, ...), labels (N,); every class twice at least, and two classes.
+    points (N, ...), labels (N,); every class twice at least, and two classes. A sample with a twin in its class counts as inf; a twin in
+    another class too leaves nan, as where all features are one point.
 
     >>> separation(torch.tensor([[0.0], [1.0], [4.0], [5.0]]), torch.tensor([0, 0, 1, 1]))
     (3.0, 3.5)
@@ -69,11 +71,13 @@ def separation(points: Tensor, labels: Tensor) -> tuple[float, float]:
     own = apart.masked_fill(~same, torch.inf).fill_diagonal_(torch.inf).amin(1)
     if not (other.isfinite() & own.isfinite()).all():
         raise InputError("separation needs two classes and two samples of every class: give more images")
-    return float(other.min()), float((other / own).quantile(0.5))
+    return float(other.min()), float(np.median((other / own).cpu()))
 
 
 def distances(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
     """By layer: D `measured`, its `bound` D / L and `estimate` D / L_local from the D of the features, and `separability`.
+
+    images (N,C,H,W) in [0,1], labels (N,), on the CPU. Raises InputError for a model in training mode.
 
     >>> from penultimate.model import small
     >>> model = Classifier(small(width=4), num_classes=3, dim=8).eval()
@@ -81,6 +85,7 @@ def distances(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, di
     >>> all(found["bound"][name] <= found["measured"][name] for name in found["measured"])
     True
     """
+    check(model, images, labels)
     apart = {name: separation(points, labels) for name, points in activations(model, images).items()}
     bounds, local, d = lipschitz_bounds(model, images[:1]), local_lipschitz(model, images), apart["features"][0]
     return {

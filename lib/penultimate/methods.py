@@ -20,7 +20,7 @@ BATCHNORM = ("joint", "separate", "clean")
 
 @contextmanager
 def frozen_statistics(model: nn.Module):
-    """Inside, BatchNorm still normalises by the batch but leaves its running statistics alone."""
+    """Inside, BatchNorm still normalises by the batch but leaves its running mean and variance alone (batches are counted)."""
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [layer.momentum for layer in layers]
     for layer in layers:

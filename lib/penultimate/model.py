@@ -134,9 +134,9 @@ class Classifier(nn.Module):
     def __init__(self, backbone: nn.Module, num_classes: int, dim: int = 128, mean: Tensor | None = None, std: Tensor | None = None):
         super().__init__()
         for name, value, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
-            self.register_buffer(name, torch.as_tensor(neutral if value is None else value, dtype=torch.float32).reshape(-1, 1, 1))
+            self.register_buffer(name, torch.as_tensor(neutral if value is None else value, dtype=torch.float32).reshape(-1, 1, 1).clone())
         self.backbone = headless(backbone)
-        channels = max((len(given) for given in (self.mean, self.std)), default=1)
+        channels = max(len(self.mean), len(self.std))
         self.embed = nn.Linear(feature_width(self.backbone, None if channels == 1 else channels), dim)
         self.head = nn.Linear(dim, num_classes)
 

@@ -80,9 +80,9 @@ def occlusion(images: Tensor, level: float, generator=None) -> Tensor:
 def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
     """Bilinear down by the factor level and up again; level 1 leaves the image, 2 halves its resolution (paper: 2 and 3)."""
     height, width = images.shape[2:]
-    small = round(height / level) if level >= 1 else 0, round(width / level) if level >= 1 else 0
-    if min(small) < 1:
+    if not 1 <= level <= min(height, width):
         raise InputError(f"low_resolution level {level} is not a factor from 1 to {min(height, width)} for a {height}x{width} image")
+    small = round(height / level), round(width / level)
     shrunk = F.interpolate(images, size=small, mode="bilinear", align_corners=False, antialias=True)
     return F.interpolate(shrunk, size=(height, width), mode="bilinear", align_corners=False)
 

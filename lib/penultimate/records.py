@@ -101,6 +101,8 @@ def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
 
 def differences(rows: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
     """Per method and level: mean accuracy minus the baseline's, paired by seed and by image, and `_interval`'s 95 % interval."""
+    if rows.duplicated(["method", "level", "seed"]).any():
+        raise InputError("a method has a level and seed twice: choose one checkpoint and one way of training first")
     base = rows[rows.method == baseline].set_index(["level", "seed"])
 
     def paired(own: pd.DataFrame):
@@ -161,6 +163,8 @@ def against(rows: pd.DataFrame, level: float, method: str = "proposed") -> pd.Da
     """One method minus each other one at a level, paired, with 95 % intervals: rival, mean, low, high, n."""
     kept = rows[np.isclose(rows.level, level)]
     rivals = [name for name in METHODS if name in set(kept.method) - {method}]
+    if not rivals or method not in set(kept.method):
+        raise InputError(f"at level {level:g} there is no {method} to compare with another method: train both, and measure them there")
     found = [differences(kept[kept.method.isin([method, rival])], baseline=rival).assign(rival=rival) for rival in rivals]
     return pd.concat(found)[["rival", "mean", "low", "high", "n"]].set_index("rival")
 

@@ -110,13 +110,16 @@ def curvature_share(kurtosis: float) -> float:
 
 
 def sampled_moment(hessians: Tensor, sigma: float, noise: str, draws: int, generator: torch.Generator | None = None):
-    """Monte Carlo for `quadratic_moment`: mean and standard error of (e'He)^2 over draws (2 at least), shared by all H; (N,), (N,)."""
+    """Monte Carlo for `quadratic_moment`: mean and standard error of (e'He)^2 over draws (2 at least), shared by all H; (N,), (N,).
+
+    generator left out: seeded with 0, as everywhere here.
+    """
     one_of("noise with i.i.d. symmetric components", noise, KURTOSIS)
     positive("sigma", sigma)
     at_least_one("draws", draws)
     if draws == 1:
         raise InputError("draws = 1: a standard error needs two at least")
-    size = hessians.shape[1]
+    size, generator = hessians.shape[1], generator or torch.Generator().manual_seed(0)
     e = NOISES[noise](torch.zeros(draws, 1, 1, size, dtype=hessians.dtype), sigma, generator).reshape(draws, size).to(hessians.device)
     squared = vmap(lambda h: ((e @ h) * e).sum(1).square(), chunk_size=8)(hessians)  # draws x D numbers for each at once
     return squared.mean(1), squared.std(1) / draws**0.5
@@ -145,7 +148,8 @@ def _trace(hessians: Tensor) -> Tensor:
 
 
 def softplus_twin(model: nn.Module, beta: float) -> nn.Module:
-    """A copy with the same weights and every ReLU replaced by log(1 + exp(beta z)) / beta, at most log(2) / beta above it.
+    """A copy with the same weights and every nn.ReLU within it (not F.relu, nor the model itself) replaced by log(1 + exp(beta z)) / beta,
+    which is at most log(2) / beta above it.
 
     Theorem 6.1 needs a loss that is twice differentiable. The twin is another network: say how many predictions it changes.
 
@@ -154,7 +158,7 @@ def softplus_twin(model: nn.Module, beta: float) -> nn.Module:
     """
     positive("beta", beta)
     twin = copy.deepcopy(model)
-    for name, module in list(twin.named_modules()):
+    for name, module in list(twin.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.ReLU):
             parent, _, own = name.rpartition(".")
             setattr(twin.get_submodule(parent), own, nn.Softplus(beta))

@@ -69,6 +69,9 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
     sources = {"This study": folder} if folder else {}
     if records.COMMITTED.is_dir() and records.read(None, dataset, preset):  # not there where the library alone is installed
         sources["The committed records"] = None
+    for source in sources.values():
+        if lacking := {"normal", "proposed"} - set(records.headline(source, dataset, preset).method):
+            raise InputError(f"a report compares proposed with normal: there are no records of {' and '.join(sorted(lacking))}")
     studies = [
         dict(
             title=title,

@@ -58,7 +58,6 @@ def perturbed(images: Tensor, perturbation: str, at: tuple[float, ...]) -> Tenso
     return torch.stack([apply(perturbation, clean, level, draw()) if level else clean for level in at])
 
 
-@torch.inference_mode()
 def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: str = "cpu") -> Lookup:
     """The lookup of a run for these test images, from beside the run where it is kept, else made and kept there."""
     at = levels(perturbation, run.config.dataset)
@@ -71,7 +70,7 @@ def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: st
     model = run.model.to(device)
     found = {"features": [], "predicted": [], "confidence": []}
     views = perturbed(images, perturbation, at)
-    with one_thread():
+    with one_thread(), torch.inference_mode():  # not the reading of the model, whose weights must bear gradients later
         for view in tqdm(views, desc=f"{run.config.method}: {perturbation}", unit="level", leave=False, disable=no_bars()):
             q = penultimate_features(model, view.to(device))
             confidence, predicted = model.head(q).softmax(1).max(1)
