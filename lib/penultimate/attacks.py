@@ -65,14 +65,12 @@ def adversarial_correct(model: nn.Module, images: Tensor, labels: Tensor, *which
     return _right(model, adversarial(model, images, labels, *which, **named), labels)
 
 
-def transferred_correct(
-    model: nn.Module, source: nn.Module, images: Tensor, labels: Tensor, norm: str, budget: float, steps: int = STEPS, seed: int = 0
-) -> np.ndarray:
+def transferred_correct(model: nn.Module, source: nn.Module, images: Tensor, labels: Tensor, norm: str, budget: float) -> np.ndarray:
     """Whether the model is right on the image and on the one in the budget where another network's loss is highest (APGD); bool (N,)."""
-    pixels = _checked(source, images, labels, norm, budget, steps)
+    pixels = _checked(source, images, labels, norm, budget, STEPS)
     check(model, pixels, labels)
     with _undisturbed(source, pixels.device):
-        worst = _apgd(source, pixels, norm, budget, steps, seed).perturb(pixels, labels, best_loss=True)
+        worst = _apgd(source, pixels, norm, budget, STEPS, 0).perturb(pixels, labels, best_loss=True)
     return _right(model, pixels, labels) & _right(model, worst, labels)
 
 

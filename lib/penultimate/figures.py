@@ -139,9 +139,9 @@ def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to n
     return figure
 
 
-def against_each(rows: pd.DataFrame, levels: list[float], title: str, method: str = "proposed") -> go.Figure:
-    """A method's paired difference to each other one, in points, with its 95 % interval, one panel for each level."""
-    tables = [against(rows, level, method).reset_index(names="row").assign(panel=_panel_name(level)) for level in levels]
+def against_each(rows: pd.DataFrame, levels: list[float], title: str) -> go.Figure:
+    """The paired difference of `proposed` to each other one, in points, with its 95 % interval, one panel for each level."""
+    tables = [against(rows, level).reset_index(names="row").assign(panel=_panel_name(level)) for level in levels]
     points = pd.concat(tables)
     points[["mean", "low", "high"]] *= 100
     return forest(points, title, "points", columns=len(levels))

@@ -69,13 +69,13 @@ def certified(rows: pd.DataFrame, sigma: float, radii) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def over_images(held: pd.DataFrame, level: float, method: str = "proposed") -> pd.DataFrame:
-    """How much more images a method keeps at a level than each rival, paired by image, with the interval over images, whose seeds stay
+def over_images(held: pd.DataFrame, level: float) -> pd.DataFrame:
+    """How many more images `proposed` keeps at a level than each rival, paired by image, with the interval over images, whose seeds stay
     together (`image_interval`): rival, mean, low, high. held: `accuracies` or `certified`; of the seeds that both have."""
     by_seed = held[np.isclose(held.level, level)].pivot(index="seed", columns="method", values="correct")
     rows = []
-    for rival in by_seed.columns.drop(method):
-        ours, theirs = (np.concatenate(list(column)) for _, column in by_seed[[method, rival]].dropna().items())
+    for rival in by_seed.columns.drop("proposed"):
+        ours, theirs = (np.concatenate(list(column)) for _, column in by_seed[["proposed", rival]].dropna().items())
         rows.append((rival, *image_interval(ours, theirs)))
     return pd.DataFrame(rows, columns=["rival", "mean", "low", "high"])
 

@@ -46,14 +46,14 @@ def beats(method: str, rival: str, level: str | float = TRAINED, bound: float = 
             yield Evidence(f"{dataset}, {records.level_name(noise)}: {method} − {rival}", mean, low, high, int(n), bound=bound)
 
 
-def shape(quantity: str, method: str = "proposed", rival: str = "normal", sign: int = 1) -> Iterator[Evidence]:
-    """How much larger (sign 1) or smaller (-1) a quantity of the feature geometry is than the rival's, as a share of the rival's."""
+def shape(quantity: str, sign: int = 1) -> Iterator[Evidence]:
+    """How much larger (sign 1) or smaller (-1) a quantity of the feature geometry of `proposed` is, as a share of that of `normal`."""
     for dataset, preset in PLACES.items():
         values = records.geometry(records.read(None, dataset, preset)).pivot(index="seed", columns="method", values=quantity)
-        if {method, rival} <= set(values):
-            relative = sign * (values[method] / values[rival] - 1).dropna()
+        if {"proposed", "normal"} <= set(values):
+            relative = sign * (values["proposed"] / values["normal"] - 1).dropna()
             side = "above" if sign > 0 else "below"
-            what, page = f"{dataset}: {quantity} of {method}, {side} that of {rival}", CLAIMS_PAGE if dataset == "cifar10" else ""
+            what, page = f"{dataset}: {quantity} of proposed, {side} that of normal", CLAIMS_PAGE if dataset == "cifar10" else ""
             yield Evidence(what, *seed_interval(relative), len(relative), unit="%", notebook=page)
 
 

@@ -152,9 +152,10 @@ def _paired(rows: pd.DataFrame, rival: str) -> pd.DataFrame:
     return rows[level_and_seed.isin(level_and_seed[rows.method == rival])]
 
 
-def differing(presets: tuple[str, ...] = ("paper", "tuned", "brief"), dataset: str = "cifar10") -> pd.DataFrame:
-    """The fields of Config in which presets differ, for `proposed`: field, what it means, and each preset's value."""
-    configs = [Config(dataset=dataset, preset=preset, method="proposed") for preset in presets]
+def differing() -> pd.DataFrame:
+    """The fields of Config in which the full-size presets differ on CIFAR-10, for `proposed`: field, what it means, each preset's value."""
+    presets = ("paper", "tuned", "brief")
+    configs = [Config(dataset="cifar10", preset=preset, method="proposed") for preset in presets]
     rows = []
     for field in dataclasses.fields(Config):
         values = [getattr(config, field.name) for config in configs]

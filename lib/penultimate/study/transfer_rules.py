@@ -164,11 +164,11 @@ def calibrations(found: Transfer) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def better_calibrated(found: Transfer, condition: str, method: str = "proposed") -> pd.DataFrame:
-    """Rival's ECE minus the method's, paired by seed: rival, mean, low, high, n."""
+def better_calibrated(found: Transfer, condition: str) -> pd.DataFrame:
+    """Rival's ECE minus that of `proposed`, paired by seed: rival, mean, low, high, n."""
     errors = calibrations(found).query("condition == @condition").pivot(index="seed", columns="method", values="ece")
-    rivals = [name for name in METHODS if name in errors and name != method] if method in errors else []
-    apart = {rival: (errors[rival] - errors[method]).dropna() for rival in rivals}
+    rivals = [name for name in METHODS if name in errors and name != "proposed"] if "proposed" in errors else []
+    apart = {rival: (errors[rival] - errors["proposed"]).dropna() for rival in rivals}
     rows = [(rival, *seed_interval(values), len(values)) for rival, values in apart.items()]
     return pd.DataFrame(rows, columns=["rival", "mean", "low", "high", "n"])
 

@@ -119,7 +119,7 @@ def _decode(root: Path, manifest: str, kept: Path, side: int) -> tuple[dict[str,
         "parts": torch.tensor([names.index(found.parts[i]) for i in rows], dtype=torch.long),
     }
     bad = {pictures.shown(name): why for name, why in (found.bad | unreadable).items()}
-    about = {"classes": found.classes, "parts": names, "bad": bad, "ignored": [pictures.shown(name) for name in found.ignored]}
+    about = {"classes": found.classes, "parts": names, "bad": bad}
     files.keep(kept / f"pictures-{side}.safetensors", tensors, {"manifest": manifest, "about": json.dumps(about)})
     if bad:
         files.write(kept / "bad.txt", "".join(f"{name}: {why}\n" for name, why in bad.items()).encode())
