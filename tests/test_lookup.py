@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import silhouette_score
 
-from penultimate import data
+from penultimate import InputError, data
 from penultimate.data import to_unit
 from penultimate.embed import embedding
 from penultimate.jobs import one_thread
@@ -46,6 +46,8 @@ def test_every_perturbation_has_levels_from_the_neutral_one_up():
         for dataset in ("digits", "cifar10", "some/set.npz"):
             at = levels(name, dataset)
             assert at[0] == (1.0 if name == "low_resolution" else 0.0) and list(at) == sorted(set(at)) and len(at) >= 5
+    with pytest.raises(InputError, match="perturbation with a slider 'blur'"):
+        levels("blur", "digits")
     assert levels("gaussian", "digits")[-1] == 0.5 and levels("gaussian", "cifar10")[-1] == 32 / 255
 
 

@@ -50,7 +50,7 @@ def changed(config: dict) -> str:
     return ", ".join(
         f"{name}={value}"
         for name, value in differing
-        if value != getattr(plain, name) and value != list(np.atleast_1d(getattr(plain, name)))
+        if (tuple(value) if isinstance(value, list) else value) != getattr(plain, name)  # JSON has no tuples
     )
 
 

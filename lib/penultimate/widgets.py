@@ -139,7 +139,7 @@ class ByHand:
 
 
 class Film:
-    """Training, epoch by epoch: a play button and a slider over films of the same epochs (method -> `planes.film`)."""
+    """Training, epoch by epoch: a play button and a slider over films of the same epochs (method -> `films.film`)."""
 
     def __init__(self, films: dict[str, dict]):
         self.films, first = films, next(iter(films.values()))

@@ -210,8 +210,8 @@ def publish() -> None:
     """Renew the tables of README and RESULTS, and in figures/ the pictures that README shows, from the committed records."""
     if not README.exists():
         raise InputError(f"no README.md in {HOME}: clone the project and install it with pip install -e .")
-    for page in (README, RESULTS):
-        files.write(page, renew(page.read_text(encoding="utf-8")).encode())
+    for told in (README, RESULTS):
+        files.write(told, renew(told.read_text(encoding="utf-8")).encode())
     text = README.read_text(encoding="utf-8")
     for dataset, preset in SHOWN.values():
         reels = films.read(records.COMMITTED, dataset, preset)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .. import data, geometry
+from .. import data, geometry, one_of
 from ..centroids import class_means
 from ..jobs import one_thread
 from ..model import penultimate_features
@@ -38,11 +38,12 @@ class Lookup(NamedTuple):
 
 
 def levels(perturbation: str, dataset: str) -> tuple[float, ...]:
-    """The slider positions of a perturbation.
+    """The slider positions of a perturbation. Raises InputError for one that has none.
 
     >>> levels("gaussian", "digits")[:3], levels("occlusion", "cifar10")[1]
     ((0.0, 0.05, 0.1), 0.125)
     """
+    one_of("perturbation with a slider", perturbation, LEVELS)
     settled = data.settings(dataset).get("levels")
     if settled and perturbation in ("gaussian", "uniform", "laplace"):  # twice as fine as a run is measured
         return tuple(settled[-1] * k / 8 for k in range(9))
