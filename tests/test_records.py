@@ -355,7 +355,9 @@ def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_wid
 def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages):
     """Test accuracies by the bits of every image; the choice by the noisy criterion, its price on clean images and what is told of it."""
     runs = rates.by_width()
-    tried = {("normal", lr): [0, 1, 2] for lr in (0.01, 0.03, 0.1, 0.3)} | {("proposed", lr): [0, 1, 2] for lr in (0.03, 0.1)}
+    tried = {("normal", lr): [0, 1, 2] for lr in (0.01, 0.03, 0.1, 0.3)} | {
+        (method, lr): [0, 1, 2] for method in ("both", "proposed") for lr in (0.03, 0.1)
+    }
     assert set(runs.width) == {16} and runs.groupby(["method", "lr"]).seed.apply(list).to_dict() == tried | {("proposed", 0.01): [0]}
     for record in records.read(records.COMMITTED / "rates"):
         config, correct = record["config"], evaluate.unpack(record["metrics"]["last"]["gaussian"]["correct"])
@@ -363,7 +365,7 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
         shown = [row[f"test, {records.level_name(level)}"] for level in (0.0, 0.031373, 0.06)]
         assert config["epochs"] == 10 and shown == pytest.approx(correct[:3].mean((1, 2)), abs=1e-6)
     at = {which: own.set_index("seed") for which, own in runs.groupby(["method", "lr"])}
-    for method, best in (("normal", 0.03), ("proposed", 0.1)):
+    for method, best in (("normal", 0.03), ("proposed", 0.1), ("both", 0.1)):
         own = {lr: table["validation, noisy"] for (name, lr), table in at.items() if name == method}
         assert [max(own, key=lambda lr, seed=seed, own=own: own[lr].get(seed, 0)) for seed in range(3)] == [best] * 3
     clean = "test, clean"
@@ -372,12 +374,16 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
         (("normal", 0.3), ("normal", 0.03), runs.columns[-3:]), (("proposed", 0.1), ("proposed", 0.03), runs.columns[-3:]),
         (("proposed", 0.1), ("normal", 0.03), runs.columns[-3:]), (("proposed", 0.03), ("normal", 0.03), runs.columns[-3:]),
         (("proposed", 0.1), ("normal", 0.1), runs.columns[-3:]), (("proposed", 0.1), ("normal", 0.3), runs.columns[-3:]),
+        (("both", 0.1), ("both", 0.03), runs.columns[-3:]), (("both", 0.1), ("proposed", 0.1), runs.columns[-3:]),
+        (("both", 0.03), ("proposed", 0.03), runs.columns[-3:]), (("both", 0.1), ("normal", 0.03), runs.columns[-3:]),
+        (("both", 0.1), ("normal", 0.3), runs.columns[-3:]),
         (("proposed", 0.03), ("normal", 0.1), runs.columns[-3:-1]), (("proposed", 0.03), ("normal", 0.3), runs.columns[-3:-1]),
     ]  # fmt: skip
     for one, other, columns in told:
         for column in columns:
             expected = interval(*(100 * value for value in evaluate.seed_interval(at[one][column] - at[other][column])))
             assert expected in pages["RESULTS.md"], (one, other, column, expected)
+            assert (one, other) != (("both", 0.1), ("proposed", 0.1)) or expected in pages["08"]
 
 
 def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
