@@ -12,7 +12,22 @@ from functools import partial
 from typing import NamedTuple
 
 from ..records import CLEAN_TOLERANCE, verdict
-from .evidence import STRONGEST, Evidence, arm, beats, chain, crossing, explained, full_size, low_rate, own_rates, selection, shape, switch
+from .evidence import (
+    PUBLISHED,
+    STRONGEST,
+    Evidence,
+    arm,
+    beats,
+    chain,
+    crossing,
+    explained,
+    full_size,
+    low_rate,
+    own_rates,
+    selection,
+    shape,
+    switch,
+)
 
 
 class Claim(NamedTuple):
@@ -44,7 +59,7 @@ def by_outcomes(found: set[str]) -> str:
 
 
 SWEEP, ABLATION, TRANSFER = "04_noise_sweep", "05_ablation", "06_transfer"
-CURVATURE, PUBLISHED, ADVERSARY = "07_curvature", "08_paper_vs_ours", "12_adversary"
+CURVATURE, ADVERSARY = "07_curvature", "12_adversary"
 RIVALS, SURVIVED = ("both", "stability"), "L2 budgets survived"
 flat = partial(explained, "proposed is flatter")
 carries = partial(explained, "carries over", unit="points")
@@ -210,7 +225,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        "At full width, ten epochs: more robust to the noise trained with than normal training, at matched compute too", "study", PUBLISHED,
+        "At full width, ten epochs: more robust to its noise than `normal`, at equal compute too", "study", PUBLISHED,
         chain(partial(full_width, "proposed", "normal"), partial(full_width, "proposed", "normal, epochs=20")),
     ),
     Claim(

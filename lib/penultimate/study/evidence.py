@@ -15,7 +15,7 @@ from .measured import PLACES
 
 NAMES = {"clean": "clean", "noisy": "training noise"}
 TRAINED, STRONGEST = "the training noise", "the strongest noise"
-CIFAR_PAGE, CLAIMS_PAGE = "08_paper_vs_ours", "09_claims"
+PUBLISHED, CLAIMS_PAGE = "08_paper_vs_ours", "09_claims"
 
 
 class Evidence(NamedTuple):
@@ -89,7 +89,7 @@ def switch(own: str, rival: str, level: str | float = TRAINED, bound: float = 0.
     apart = switches.apart(_switched(preset, noise), own, rival)
     if len(apart) > 1:
         named = f"cifar10{', full width' * (preset == 'brief')}, {NAMES['noisy'] if level == TRAINED else records.level_name(level)}"
-        yield Evidence(f"{named}: {own} − {rival}", *seed_interval(apart), len(apart), bound=bound, notebook=CIFAR_PAGE)
+        yield Evidence(f"{named}: {own} − {rival}", *seed_interval(apart), len(apart), bound=bound, notebook=PUBLISHED)
 
 
 def crossing() -> Iterator[Evidence]:
@@ -130,7 +130,7 @@ def own_rates() -> Iterator[Evidence]:
     for one in switches.at_own_rates("small", Config(dataset="cifar10", preset="small").sigma).itertuples():
         if one.n > 1:
             interval = (value / 100 for value in (one.mean, one.low, one.high))
-            yield Evidence(f"cifar10, training noise: {one.what}", *interval, one.n, notebook=CIFAR_PAGE)
+            yield Evidence(f"cifar10, training noise: {one.what}", *interval, one.n, notebook=PUBLISHED)
 
 
 def selection() -> Iterator[Evidence]:
@@ -142,7 +142,7 @@ def selection() -> Iterator[Evidence]:
     for one in switches.selected("small", 0.0).itertuples():  # added before any such run on CIFAR-10 had ended
         if one.n > 1:
             interval = (value / 100 for value in (one.mean, one.low, one.high))
-            yield Evidence(f"cifar10, clean: {one.what} epoch", *interval, one.n, notebook=CIFAR_PAGE)
+            yield Evidence(f"cifar10, clean: {one.what} epoch", *interval, one.n, notebook=PUBLISHED)
 
 
 @cache
