@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 import penultimate
+from penultimate import methods
 from penultimate.commands import cli
 from penultimate.data import HOME
+from penultimate.methods import METHODS
 
 
 def pins(name):
@@ -69,6 +71,18 @@ def test_readmes_training_loop_runs():
     scope = {}
     exec(block, scope)
     assert scope["total"].isfinite() and scope["loss"].tracker.seen.all()
+
+
+def test_what_the_library_offers_shows_its_use():
+    """Every public function of the modules that all pages share has an example, which runs as a doctest; in `methods` one serves all."""
+    without = {"embed.embedding": "UMAP takes many seconds to import", "progress.no_bars": "its answer is the terminal's"}
+    lacking = set()
+    for path in sorted((HOME / "lib" / "penultimate").glob("*.py")):
+        module = ast.parse(path.read_text())
+        for node in module.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and ">>>" not in (ast.get_docstring(node) or ""):
+                lacking.add(f"{path.stem}.{node.name}")
+    assert lacking == {*without, *(f"methods.{name}" for name in METHODS)} and ">>>" in methods.__doc__
 
 
 def test_each_module_knows_only_those_before_it():

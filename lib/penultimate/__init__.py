@@ -34,12 +34,22 @@ def one_of(what: str, value, known) -> None:
 
 
 def positive(what: str, value: float) -> None:
-    """Raise InputError unless value is a finite number above 0."""
+    """Raise InputError unless value is a finite number above 0.
+
+    >>> positive("sigma", -0.1)
+    Traceback (most recent call last):
+    penultimate.InputError: sigma = -0.1 must be a finite number above 0
+    """
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"{what} = {value} must be a finite number above 0")
 
 
 def at_least_one(what: str, value: int) -> None:
-    """Raise InputError unless value is a whole number of at least 1."""
+    """Raise InputError unless value is a whole number of at least 1.
+
+    >>> at_least_one("draws", 0)
+    Traceback (most recent call last):
+    penultimate.InputError: draws = 0: a whole number of at least 1 is needed
+    """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise InputError(f"{what} = {value}: a whole number of at least 1 is needed")

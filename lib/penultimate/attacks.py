@@ -61,12 +61,30 @@ def adversarial(
 
 
 def adversarial_correct(model: nn.Module, images: Tensor, labels: Tensor, *which, **named) -> np.ndarray:
-    """Whether the model is right on the image and on what `adversarial` makes of it (same arguments); bool (N,)."""
+    """Whether the model is right on the image and on what `adversarial` makes of it (same arguments); bool (N,).
+
+    >>> class Brighter(nn.Module):  # says 1 where the mean pixel is above 1/2
+    ...     def forward(self, x): return (x.mean((1, 2, 3)) - 0.5)[:, None] * torch.tensor([-1.0, 1.0])
+    >>> model, y = Brighter().eval(), torch.tensor([1, 1, 1])
+    >>> x = torch.tensor([0.45, 0.55, 0.9]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
+    >>> adversarial_correct(model, x, y, "linf", 0.1)
+    array([False, False,  True])
+    """
     return _right(model, adversarial(model, images, labels, *which, **named), labels)
 
 
 def transferred_correct(model: nn.Module, source: nn.Module, images: Tensor, labels: Tensor, norm: str, budget: float) -> np.ndarray:
-    """Whether the model is right on the image and on the one in the budget where another network's loss is highest (APGD); bool (N,)."""
+    """Whether the model is right on the image and on the one in the budget where another network's loss is highest (APGD); bool (N,).
+
+    >>> class Brighter(nn.Module):  # says 1 where the mean pixel is above 1/2
+    ...     def forward(self, x): return (x.mean((1, 2, 3)) - 0.5)[:, None] * torch.tensor([-1.0, 1.0])
+    >>> model, y = Brighter().eval(), torch.tensor([1, 1, 1])
+    >>> x = torch.tensor([0.45, 0.55, 0.9]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
+    >>> class Darker(Brighter):  # what is made on it is brighter
+    ...     def forward(self, x): return -super().forward(x)
+    >>> transferred_correct(model, Darker().eval(), x, y, "linf", 0.1), transferred_correct(model, model, x, y, "linf", 0.1)
+    (array([False,  True,  True]), array([False, False,  True]))
+    """
     pixels = _checked(source, images, labels, norm, budget, STEPS)
     check(model, pixels, labels)
     with _undisturbed(source, pixels.device):
@@ -79,6 +97,14 @@ def masking_checks(model: nn.Module, images: Tensor, labels: Tensor, norm: str, 
 
     large: at a budget that leaves nothing of an image. by_steps: at `budget`, steps -> accuracy. direct and transferred: at `budget`, made
     on the network itself, or on others (name -> model). The rules by which they are judged: `adversary_rules`.
+
+    >>> class Brighter(nn.Module):  # says 1 where the mean pixel is above 1/2
+    ...     def forward(self, x): return (x.mean((1, 2, 3)) - 0.5)[:, None] * torch.tensor([-1.0, 1.0])
+    >>> model, y = Brighter().eval(), torch.tensor([1, 1, 1])
+    >>> x = torch.tensor([0.45, 0.55, 0.9]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
+    >>> found = masking_checks(model, x, y, "linf", 0.1, large=0.5, sources={"itself": model})
+    >>> found["large"], found["by_steps"]["5"], found["direct"], found["transferred"]
+    (0.0, 0.33333, 0.33333, {'itself': 0.33333})
     """
     rate = lambda correct: round(float(correct.mean()), 5)  # noqa: E731
     by_steps = {steps: rate(adversarial_correct(model, images, labels, norm, budget, steps=steps)) for steps in CHECKED_STEPS}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .data import Split, Splits, augment, to_unit
 from .noise import NOISES
+from .support.splits import shuffled
 
 SCHEDULES = ("multistep", "cosine", "onecycle")
 CROPS = ("shared", "independent")
@@ -24,7 +25,12 @@ def stream(seed: int, name: str, epoch: int, device="cpu") -> torch.Generator:
 
 
 def learning_rate(config, step: int, steps_per_epoch: int) -> float:
-    """The rate at a step (from 0), in closed form: PyTorch's MultiStepLR per epoch, CosineAnnealingLR and OneCycleLR per step."""
+    """The rate at a step (from 0), in closed form: PyTorch's MultiStepLR per epoch, CosineAnnealingLR and OneCycleLR per step.
+
+    >>> from penultimate.runs import Config
+    >>> [round(learning_rate(Config(schedule="cosine", lr=0.1, epochs=4), step, steps_per_epoch=1), 3) for step in range(4)]
+    [0.1, 0.085, 0.05, 0.015]
+    """
     total = config.epochs * steps_per_epoch
     if config.schedule == "multistep":
         return config.lr * config.gamma ** sum(step // steps_per_epoch >= milestone for milestone in config.milestones)
@@ -38,16 +44,29 @@ def learning_rate(config, step: int, steps_per_epoch: int) -> float:
 
 
 def training_set(config, splits: Splits) -> Split:
-    """The images a configuration trains on: train, with validation where `train_on_all`, at most `images` of a fixed shuffle."""
+    """The images a configuration trains on: train, with validation where `train_on_all`, at most `images` of a fixed shuffle.
+
+    >>> from penultimate.runs import Config
+    >>> from penultimate.data import load
+    >>> len(training_set(Config(images=100), load("digits"))), len(training_set(Config(train_on_all=True), load("digits")))
+    (100, 1347)
+    """
     chosen = splits.train
     if config.train_on_all:
         pairs = ((getattr(chosen, f), getattr(splits.validation, f)) for f in ("images", "labels", "exact"))
         chosen = Split(*(torch.cat(pair) for pair in pairs))
-    return chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[: config.images]] if config.images else chosen
+    return chosen[shuffled(len(chosen))[: config.images]] if config.images else chosen
 
 
 def views(config, images: Tensor, cropping: torch.Generator, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """uint8 images -> the clean and the noisy view, in [0,1]. Crops shared: the noise is the only difference."""
+    """uint8 images -> the clean and the noisy view, in [0,1]. Crops shared: the noise is the only difference.
+
+    >>> from penultimate.runs import Config
+    >>> grey, draws = torch.full((1, 1, 200, 200), 128, dtype=torch.uint8), (stream(0, "crop", 0), stream(0, "noise", 0))
+    >>> clean, noisy = views(Config(sigma=0.06, pad=0), grey, *draws)
+    >>> round(float((noisy - clean).std()), 2)
+    0.06
+    """
     clean = to_unit(augment(images, config.pad, config.flip, cropping))
     base = to_unit(augment(images, config.pad, config.flip, cropping)) if config.crops == "independent" else clean
     return clean, NOISES[config.noise](base, config.sigma, noise).clamp(0, 1)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from . import InputError
+from .model import must_evaluate
 
 BINS = 15  # of equal width, as in Guo et al. 2017, arXiv 1706.04599
 
@@ -14,9 +15,14 @@ def scores(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) 
     """Confidence max_c softmax(z(x))_c and whether the most probable class is right, (N,) each; images in [0,1], (N,C,H,W).
 
     Raises InputError for a model in training mode.
+
+    >>> certain = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).eval()
+    >>> certain[1].weight.data, certain[1].bias.data = torch.zeros(2, 1), torch.tensor([0.6, 0.4]).log()
+    >>> confidence, correct = scores(certain, torch.rand(2, 1, 1, 1), torch.tensor([0, 1]))  # always 60 % for class 0
+    >>> confidence.round(4), correct
+    (array([0.6, 0.6]), array([ True, False]))
     """
-    if any(module.training for module in model.modules()):
-        raise InputError("the model is in training mode, where images of a batch see each other: call model.eval() first")
+    must_evaluate(model)
     confidence, predicted = torch.cat([model(part).double().softmax(1) for part in images.split(batch)]).max(1)
     return confidence.cpu().numpy(), (predicted == labels).cpu().numpy()
 
@@ -45,5 +51,9 @@ def calibration_error(table: dict[str, list]) -> float:
 
 
 def overconfidence(table: dict[str, list]) -> float:
-    """Mean confidence minus accuracy: positive for a classifier that is right less often than it says."""
+    """Mean confidence minus accuracy: positive for a classifier that is right less often than it says.
+
+    >>> overconfidence({"count": [1, 3], "confidence": [0.5, 2.5], "correct": [0, 2]})  # (3 - 2) / 4
+    0.25
+    """
     return float((np.sum(table["confidence"]) - np.sum(table["correct"])) / np.sum(table["count"]))

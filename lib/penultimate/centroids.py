@@ -24,7 +24,7 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Ten
 
 
 class Centroids(NamedTuple):
-    """Two centroids per class, (C,d) each, and the counts (C,) of the classes in the batch."""
+    """Two centroids per class, (C,d) each, and the counts (C,) of the classes in the batch: what CentroidTracker gives."""
 
     anchor: Tensor  # serves L_compact, L_noisy and L_reg
     mean: Tensor  # serves L_margin

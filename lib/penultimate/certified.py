@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import InputError, at_least_one, positive
 from .data import to_unit
-from .model import predict
+from .model import must_evaluate, predict
 
 ABSTAINS = -1
 
@@ -60,8 +60,7 @@ def certify(
     positive("sigma", sigma)
     at_least_one("n0", n0)
     lower_bound(0, n, alpha)
-    if any(module.training for module in model.modules()):
-        raise InputError("the model is in training mode, where images of a batch may see each other: call model.eval() first")
+    must_evaluate(model)
     pixels = to_unit(images) if images.dtype == torch.uint8 else images
     generator, found = torch.Generator(pixels.device).manual_seed(seed), []
     for image in pixels:

@@ -15,6 +15,7 @@ from torch.func import grad, vjp, vmap
 
 from . import InputError, at_least_one, one_of, positive
 from .logit_losses import Loss, cross_entropy
+from .model import must_evaluate
 
 METHODS = ("finite_difference", "hvp", "exact", "piecewise_linear")
 WHOLE = ("exact", "piecewise_linear")  # ways to the Hessian itself
@@ -131,7 +132,13 @@ def top_eigenvalue(
 
 @_plainly
 def gradient(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
-    """grad_x l(x) of each image, in units of loss / length of the space; (N,C,H,W)."""
+    """grad_x l(x) of each image, in units of loss / length of the space; (N,C,H,W).
+
+    >>> class Linear(nn.Module):  # p = (1/2, 1/2) at 0, so that the gradient is -(2, 4) / 2
+    ...     def forward(self, x): return torch.stack([torch.zeros(len(x)), x.flatten(1) @ torch.tensor([2.0, 4.0])], 1)
+    >>> gradient(Linear().eval(), torch.zeros(1, 1, 1, 2), torch.tensor([1]))
+    tensor([[[[-1., -2.]]]])
+    """
     check(model, images, labels)
     scale = _scale(model, images, space)
     return torch.cat([scale * _gradient(model, y, loss)(x) for x, y in _parts(images, labels)])
@@ -156,7 +163,11 @@ def _logit_parts(model: nn.Module, images: Tensor, labels: Tensor, space: str, l
 
 
 def piecewise_linear(model: nn.Module, images: Tensor) -> int:
-    """How many logits there are; InputError unless the Hessian of a combination of them is zero, to the last bit."""
+    """How many logits there are; InputError unless the Hessian of a combination of them is zero, to the last bit.
+
+    >>> piecewise_linear(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.rand(2, 4))
+    3
+    """
     with torch.enable_grad():
         x = images.detach().clone().requires_grad_()
         logits = model(x)
@@ -169,14 +180,22 @@ def piecewise_linear(model: nn.Module, images: Tensor) -> int:
 
 
 def draw_probes(images: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """g ~ N(0, I), (count, C, H, W), the same on every device; without a generator from one that is seeded with 0."""
+    """g ~ N(0, I), (count, C, H, W), the same on every device; without a generator from one that is seeded with 0.
+
+    >>> draw_probes(torch.zeros(50, 1, 8, 8), count=20).shape
+    torch.Size([20, 1, 8, 8])
+    """
     generator = generator or torch.Generator().manual_seed(0)
     drawn = torch.randn(count, *images.shape[1:], dtype=images.dtype, generator=generator, device=generator.device)
     return drawn.to(images.device)
 
 
 def norms(x: Tensor) -> Tensor:
-    """||x_i|| of each image, (N,1,1,1)."""
+    """||x_i|| of each image, (N,1,1,1).
+
+    >>> norms(torch.tensor([[[[3.0, 4.0]]]]))
+    tensor([[[[5.]]]])
+    """
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
@@ -237,9 +256,13 @@ def _scale(model: nn.Module, images: Tensor, space: str) -> Tensor:
 
 
 def check(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Raise InputError unless the model is in evaluation mode and takes these images, and the labels are theirs."""
-    if any(module.training for module in model.modules()):
-        raise InputError("the model is in training mode, where images of a batch may see each other: call model.eval() first")
+    """Raise InputError unless the model is in evaluation mode and takes these images, and the labels are theirs.
+
+    >>> check(nn.Linear(4, 3).eval(), torch.rand(2, 4), torch.tensor([0, 3]))
+    Traceback (most recent call last):
+    penultimate.InputError: labels run from 0 to 3, the model has 3 classes: 0 to 2
+    """
+    must_evaluate(model)
     if images.dtype not in (torch.float32, torch.float64):
         raise InputError(f"images are {images.dtype}: curvature needs float32 or float64 (uint8: data.to_unit)")
     if images.ndim < 2 or not len(images) or not images.isfinite().all():

@@ -57,12 +57,20 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
 
 
 def is_own(name: str) -> bool:
-    """Whether a data set is the reader's own: a path, not a name."""
+    """Whether a data set is the reader's own: a path, not a name.
+
+    >>> is_own("digits"), is_own("pictures/of/mine")
+    (False, True)
+    """
     return name not in READERS
 
 
 def settings(name: str) -> dict:
-    """What was settled for one's own data set (see `suggest.settle`); {} for others and where nothing was."""
+    """What was settled for one's own data set (see `suggest.settle`); {} for others and where nothing was.
+
+    >>> settings("digits")
+    {}
+    """
     return own.settings(name, CACHE) if is_own(name) else {}
 
 

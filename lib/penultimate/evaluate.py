@@ -25,6 +25,13 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
 
     images uint8 or in [0,1], (N,C,H,W), on the model's device; levels in the perturbation's units, 0 = untouched.
     Draw k uses the same random numbers for every model on the same kind of device and, scaled, at every level: compare paired.
+    Raises InputError where `noise.check` does, for labels that are not as many as the images, no levels, and draws below 1.
+
+    >>> always_one = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> always_one[1].weight.data, always_one[1].bias.data = torch.zeros(2, 4), torch.tensor([0.0, 1.0])
+    >>> correctness(always_one, torch.rand(3, 1, 2, 2), torch.tensor([1, 0, 1]), "gaussian", [8 / 255], draws=2)
+    array([[[ True, False,  True],
+            [ True, False,  True]]])
     """
     if not isinstance(draws, numbers.Integral) or not 1 <= draws <= MOST_DRAWS or not len(levels):
         raise InputError(f"{draws!r} draws at {len(levels)} levels: a sweep needs at least one of each, and at most {MOST_DRAWS:,} draws")
@@ -95,6 +102,9 @@ def unpack(packed: dict) -> np.ndarray:
     """The inverse of `pack`; InputError where the bits are damaged or not as many as the shape says.
 
     Older records have their bits plain, in the order of the array, under the key `bits`.
+
+    >>> unpack({"shape": [1, 3], "bits": base64.b64encode(bytes([0b10100000])).decode()})
+    array([[ True, False,  True]])
     """
     *before, images = shape = packed["shape"]
     of_image, plain = math.prod(before), "bits" in packed

@@ -32,10 +32,20 @@ TEMPLATE = go.layout.Template(
 
 
 def blank(title: str, **layout) -> go.Figure:
+    """A figure without lines, in the study's template; layout: what differs from it.
+
+    >>> blank("Radius", height=300).layout.height
+    300
+    """
     return go.Figure(layout=dict(template=TEMPLATE, title=title, width=WIDTH, height=HEIGHT) | layout)
 
 
 def faint(colour: str, opacity: float) -> str:
+    """A colour of STYLE or COLOURS, see-through.
+
+    >>> faint("#0072B2", 0.15)
+    'rgba(0,114,178,0.15)'
+    """
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
@@ -54,7 +64,13 @@ def _level_axis(levels: list[float], trained_at: float | None) -> dict:
 
 
 def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian noise", trained_at: float | None = None) -> go.Figure:
-    """Mean accuracy of each method against the noise level, with the 95 % interval as a band. rows: `records.headline`."""
+    """Mean accuracy of each method against the noise level, with the 95 % interval as a band. rows: `records.headline`.
+
+    >>> from penultimate.records import headline
+    >>> figure = accuracy_curves(headline(), trained_at=0.3)
+    >>> [trace.name for trace in figure.data if trace.name][-1], figure.layout.annotations[0].text
+    ('proposed', 'trained at 0.3 (76.5/255)')
+    """
     figure, reduced = blank(title), summary(rows)
     for method, own in reduced.groupby("method", sort=False):
         colour, marker, dash = STYLE[method]
@@ -89,6 +105,10 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
 def forest(table: pd.DataFrame, title: str, x_title: str, columns: int = 4) -> go.Figure:
     """Estimates with their intervals around zero, a panel each. table: panel, row (a method, which gives the colour, or any name), mean,
     low, high and, where the seeds are shown as well, by_seed: (value, low, high) of each, drawn thin below the estimate.
+
+    >>> row = dict(panel="clean images", row="both", mean=0.2, low=-0.4, high=0.8)
+    >>> forest(pd.DataFrame([row]), "Difference", "points").layout.annotations[0].text
+    'clean images'
     """
     names, rows, seeds = list(dict.fromkeys(table.panel)), list(dict.fromkeys(table.row)), "by_seed" in table
     lines, height = -(-len(names) // columns), len(rows) * (60 if seeds else 34)  # px of a panel
@@ -122,13 +142,22 @@ def forest(table: pd.DataFrame, title: str, x_title: str, columns: int = 4) -> g
 
 
 def in_html(name: str) -> str:
-    """The name of a quantity as Plotly writes it."""
+    """The name of a quantity as Plotly writes it.
+
+    >>> in_html("w_max squared")
+    'w<sub>max</sub> squared'
+    """
     return name.replace("w_max", "w<sub>max</sub>")
 
 
 def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to normal training") -> go.Figure:
     """Each method's paired difference to `normal`, in points, with its 95 % interval, one panel for each level; on clean images a dotted
-    line at the bound of 'clean accuracy maintained'."""
+    line at the bound of 'clean accuracy maintained'.
+
+    >>> from penultimate.records import headline
+    >>> [panel.text for panel in gains(headline(), [0.0, 0.3]).layout.annotations[:2]]
+    ['clean images', 'noise 0.3 (76.5/255)']
+    """
     found = differences(rows)
     shown = pd.concat([found[np.isclose(found.level, level)] for level in levels])
     points = shown[["mean", "low", "high"]].mul(100).assign(row=shown.method, panel=shown.level.map(_panel_name))
@@ -140,7 +169,12 @@ def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to n
 
 
 def against_each(rows: pd.DataFrame, levels: list[float], title: str) -> go.Figure:
-    """The paired difference of `proposed` to each other one, in points, with its 95 % interval, one panel for each level."""
+    """The paired difference of `proposed` to each other one, in points, with its 95 % interval, one panel for each level.
+
+    >>> from penultimate.records import headline
+    >>> [trace.name for trace in against_each(headline(), [0.3], "Proposed minus each").data]
+    ['normal', 'noisy', 'both', 'stability', 'discriminative']
+    """
     tables = [against(rows, level).reset_index(names="row").assign(panel=_panel_name(level)) for level in levels]
     points = pd.concat(tables)
     points[["mean", "low", "high"]] *= 100
@@ -155,6 +189,11 @@ def training_curves(histories: dict[str, list[dict]], columns: dict[str, str], t
     """Columns of the history over epochs, one panel each, one line per method. columns: history name -> panel title.
 
     Accuracies are shown in per cent; a method that lacks a column has no line in its panel.
+
+    >>> history = [{"epoch": 1, "total": 2.3, "test": 0.5}, {"epoch": 2, "total": 1.1, "test": 0.8}]
+    >>> figure = training_curves({"normal": history}, {"total": "loss", "test": "test accuracy (%)"}, "Training")
+    >>> [tuple(line.y) for line in figure.data]
+    [(2.3, 1.1), (50.0, 80.0)]
     """
     figure = make_subplots(1, len(columns), subplot_titles=list(columns.values()), horizontal_spacing=0.09)
     for panel, column in enumerate(columns, 1):
@@ -174,7 +213,12 @@ def training_curves(histories: dict[str, list[dict]], columns: dict[str, str], t
 
 
 def radius_and_margin(geometry: pd.DataFrame, title: str = "What the loss does to the penultimate layer") -> go.Figure:
-    """Class radius against margin, one mark per run, both in units of the feature space. geometry: `records.geometry`."""
+    """Class radius against margin, one mark per run, both in units of the feature space. geometry: `records.geometry`.
+
+    >>> figure = radius_and_margin(pd.DataFrame({"method": ["both"], "radius": [3.0], "margin": [5.0]}))
+    >>> figure.data[0].name, float(figure.data[0].x[0]), float(figure.data[0].y[0])
+    ('both', 3.0, 5.0)
+    """
     figure = blank(
         title, xaxis_title="class radius (mean distance to the own centroid)", yaxis_title="margin (centroid to nearest boundary)"
     )
@@ -192,7 +236,11 @@ def radius_and_margin(geometry: pd.DataFrame, title: str = "What the loss does t
 
 
 def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: str) -> go.Figure:
-    """Named lines over a common x."""
+    """Named lines over a common x.
+
+    >>> [line.name for line in curve([0, 1], {"measured": np.zeros(2), "bound": np.ones(2)}, "Theorem", "sigma", "||H||").data]
+    ['measured', 'bound']
+    """
     figure = blank(title, xaxis_title=x_title, yaxis_title=y_title)
     for (name, values), colour, dash in zip(
         lines.items(), ("#D55E00", "#0072B2", "#009E73", "#000000"), ("solid", "dash", "dot", "dashdot"), strict=False

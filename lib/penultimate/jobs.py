@@ -49,7 +49,14 @@ def train_all(
     as soon as it is there, on_failure what stopped one other than the budget.
     jobs: processes, which share the cores. backend: processes, or the ray or dask cluster at an address, whose machines share the cache
     folder with this one; jobs is then how many runs it does at once (1: as many as it can). A run that fails is reported and does not
-    stop the others; then InputError.
+    stop the others; then RunsFailed.
+
+    >>> import contextlib, io, tempfile
+    >>> configs = [Config(method=method, width=4, dim=8, images=64, epochs=1) for method in ("normal", "proposed")]
+    >>> with tempfile.TemporaryDirectory() as store, contextlib.redirect_stdout(io.StringIO()):  # its lines of progress
+    ...     found = train_all(configs, store=Path(store))
+    >>> [run.config.method for run in found]
+    ['normal', 'proposed']
     """
     one_of("backend", backend, engines.BACKENDS)
     if address and backend == "processes":
@@ -112,7 +119,12 @@ def _train_waiting(waiting: list[Config], jobs: int, where: tuple, options: dict
 @contextmanager
 def one_thread():
     """Inside, PyTorch computes on one thread: to a narrow network a second one brings nothing, and where another program holds its core,
-    the threads wait for each other at every layer (digits: 4 to 15 times slower)."""
+    the threads wait for each other at every layer (digits: 4 to 15 times slower).
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -22,7 +22,11 @@ TOLERANCE = 1e-5  # relative, of a spectral norm: found from below, so that a bo
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std, the classifier's first step as a module of its own."""
+    """(x - mean) / std, the classifier's first step as a module of its own.
+
+    >>> Normalise(torch.tensor(0.5), torch.tensor(0.25))(torch.tensor([0.0, 0.5, 1.0]))
+    tensor([-2.,  0.,  2.])
+    """
 
     def __init__(self, mean: Tensor, std: Tensor):
         super().__init__()
@@ -37,6 +41,13 @@ def stages(model: Classifier) -> list[tuple[str, nn.Module]]:
     """The maps from image to features, one for each layer that is looked at; applied in turn they are model.features.
 
     normalise, stem, each residual block, pool (with flatten), embed. Raises InputError for a backbone that is not a model.ResNet.
+
+    >>> from penultimate.model import small
+    >>> model, image = Classifier(small(width=4), num_classes=3, dim=8).eval(), torch.rand(1, 1, 8, 8)
+    >>> [name for name, _ in stages(model)]
+    ['normalise', 'stem', 'block 1', 'block 2', 'block 3', 'pool', 'features']
+    >>> torch.equal(nn.Sequential(*(stage for _, stage in stages(model)))(image), model.features(image))
+    True
     """
     if not isinstance(model.backbone, nn.Sequential) or not any(isinstance(part, Block) for part in model.backbone):
         raise InputError(f"backbone {type(model.backbone).__name__} has no known stages: take one of model.NETWORKS")
@@ -48,7 +59,13 @@ def stages(model: Classifier) -> list[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def activations(model: Classifier, images: Tensor) -> dict[str, Tensor]:
-    """What each stage gives: name -> (N, ...), with "image" first and "features" last."""
+    """What each stage gives: name -> (N, ...), with "image" first and "features" last.
+
+    >>> from penultimate.model import small
+    >>> found = activations(Classifier(small(width=4), num_classes=3, dim=8).eval(), torch.rand(2, 1, 8, 8))
+    >>> found["stem"].shape, found["features"].shape
+    (torch.Size([2, 4, 8, 8]), torch.Size([2, 8]))
+    """
     found = {"image": images}
     for name, stage in stages(model):
         found[name] = stage(found[next(reversed(found))])
@@ -123,6 +140,11 @@ def lipschitz_bound(stage: nn.Module, like: Tensor) -> float:
 
     ReLU and softplus are 1-Lipschitz. A convolution and its BatchNorm (evaluation mode) are one affine map, whose norm is found from
     below and widened here: what is left of svds' error is of the order of its tolerance, the margin ten times that.
+
+    >>> double = nn.Linear(2, 2)
+    >>> double.weight.data = 2 * torch.eye(2)
+    >>> round(lipschitz_bound(nn.Sequential(double, nn.ReLU(), double), torch.zeros(1, 2)), 2)
+    4.0
     """
     if isinstance(stage, Block):
         return lipschitz_bound(stage.convolutions, like) + lipschitz_bound(stage.shortcut, like)
@@ -170,6 +192,11 @@ def local_lipschitz(model: Classifier, images: Tensor) -> dict[str, float]:
     """L_local of the map from each layer to the features: the largest Jacobian norm ||dq/dh||_2 over these images.
 
     An ESTIMATE of L, from below.
+
+    >>> from penultimate.model import small
+    >>> found = local_lipschitz(Classifier(small(width=4), num_classes=3, dim=8).eval(), torch.rand(4, 1, 8, 8))
+    >>> round(found["features"], 4)  # the features' own map is the identity
+    1.0
     """
     steps, found = stages(model), activations(model, images)
     largest = {}

@@ -5,6 +5,20 @@
 clean, noisy: two views (N,C,H,W) in [0,1]; loss: a DiscriminativeLoss. All are given the same switches, and each names those it has: bn,
 how BatchNorm meets the two views; stability, the weight of its term; ce_noisy, the share of the cross-entropy that `proposed` takes on
 noisy logits (the paper: 0).
+
+>>> from penultimate.losses import DiscriminativeLoss
+>>> from penultimate.model import Classifier, small
+>>> model, loss = Classifier(small(width=4), num_classes=2, dim=8), DiscriminativeLoss(num_classes=2, dim=8)
+>>> clean, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+>>> noisy_view = (clean + 0.06 * torch.randn(4, 1, 8, 8)).clamp(0, 1)
+>>> for name, method in METHODS.items():
+...     print(name, *method(model, clean, noisy_view, labels, loss, bn="joint", stability=1.0, ce_noisy=0.0))
+normal total ce
+noisy total ce
+both total ce
+stability total ce stability
+discriminative total compact margin reg ce
+proposed total compact noisy margin reg ce
 """
 
 from contextlib import contextmanager
@@ -20,7 +34,14 @@ BATCHNORM = ("joint", "separate", "clean")
 
 @contextmanager
 def frozen_statistics(model: nn.Module):
-    """Inside, BatchNorm still normalises by the batch but leaves its running mean and variance alone (batches are counted)."""
+    """Inside, BatchNorm still normalises by the batch but leaves its running mean and variance alone (batches are counted).
+
+    >>> norm = nn.BatchNorm1d(1)
+    >>> with frozen_statistics(norm):
+    ...     normalised = norm(torch.tensor([[1.0], [3.0]]))
+    >>> normalised.flatten().round(decimals=2), norm.running_mean
+    (tensor([-1.,  1.], grad_fn=<RoundBackward1>), tensor([0.]))
+    """
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
@@ -37,6 +58,13 @@ def two_views(model: nn.Module, clean: Tensor, noisy: Tensor, bn: str) -> tuple[
 
     bn="joint": one concatenated pass, so both views share their batch statistics. "separate": two passes, each normalised
     by its own view, running statistics a blend. "clean": two passes, running statistics from the clean view alone.
+    Raises InputError for another bn.
+
+    >>> from types import SimpleNamespace
+    >>> model = SimpleNamespace(features=nn.BatchNorm1d(1))  # whose features are the normalised input
+    >>> q, q_noisy = two_views(model, torch.zeros(2, 1), torch.ones(2, 1), bn="joint")
+    >>> torch.cat([q, q_noisy]).detach().flatten().round(decimals=2)  # by statistics that the views share: they stay apart
+    tensor([-1., -1.,  1.,  1.])
     """
     one_of("bn", bn, BATCHNORM)
     if bn == "joint":

@@ -17,7 +17,7 @@ from .evaluate import balanced, correctness, pack
 from .logit_losses import Loss, cross_entropy
 from .model import Classifier, penultimate_features
 from .noise import FIXED
-from .support.splits import Split, Splits
+from .support.splits import Split, Splits, shuffled
 
 # Standard deviations at which a run is measured, beside the one it trains at, and how often.
 LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}
@@ -46,21 +46,36 @@ def at_length(config: Config) -> bool:
 
 
 def draws(config: Config) -> int:
-    """How often noise is drawn."""
+    """How often noise is drawn.
+
+    >>> [draws(Config(dataset="cifar10", preset=preset)) for preset in ("small", "brief", "paper")]
+    [5, 5, 10]
+    """
     if config.preset not in FULL_SIZE or (config.preset == "brief" and at_length(config)):
         return DRAWS
     return FULL_DRAWS if at_length(config) else 1
 
 
 def curved(config: Config) -> int:
-    """Of how many test images the curvature is measured."""
+    """Of how many test images the curvature is measured.
+
+    >>> curved(Config(dataset="cifar10", preset="brief")), curved(Config(dataset="cifar10", preset="paper"))
+    (250, 1000)
+    """
     return CURVED // 4 if config.preset == "brief" else CURVED
 
 
 @torch.inference_mode()
 def measure(model: Classifier, splits: Splits, config: Config) -> dict:
     """Accuracy on test under Gaussian noise (levels x draws), the correctness of each image, and the feature geometry; `at_length`,
-    accuracy under KINDS as well."""
+    accuracy under KINDS as well.
+
+    >>> from penultimate.model import build
+    >>> model, digits = build("small", 4, 8, 10, torch.zeros(1), torch.ones(1), seed=0), data.load("digits")
+    >>> found = measure(model, digits, Config(sigma=0.3))
+    >>> list(found), found["gaussian"]["levels"], len(found["gaussian"]["accuracy"][0])  # levels, and draws at each
+    (['gaussian', 'geometry'], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], 5)
+    """
     test = splits.test.to(model.head.weight.device)
     measured = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
     levels = sorted({*measured, config.sigma})
@@ -81,7 +96,14 @@ def measure(model: Classifier, splits: Splits, config: Config) -> dict:
 
 
 def curvature(model: Classifier, splits: Splits, images: int) -> dict:
-    """`curvatures` of so many test images (`sample`), with 4 digits. The model must not be compiled: torch.func goes through it."""
+    """`curvatures` of so many test images (`sample`), with 4 digits. The model must not be compiled: torch.func goes through it.
+
+    >>> from penultimate.model import build
+    >>> model = build("small", 4, 8, 10, torch.zeros(1), torch.ones(1), seed=0).eval()
+    >>> found = curvature(model, data.load("digits"), images=5)
+    >>> found["space"], len(found["kappa"]), len(found["frobenius"])
+    ('normalised', 5, 5)
+    """
     test = sample(splits.test, images).to(model.head.weight.device)
     parts = zip(data.to_unit(test.images).split(PART), test.labels.split(PART), strict=True)
     rows = [curvatures(model, images, labels, index) for index, (images, labels) in enumerate(parts)]
@@ -90,7 +112,14 @@ def curvature(model: Classifier, splits: Splits, images: int) -> dict:
 
 
 def curvatures(model, images: torch.Tensor, labels: torch.Tensor, index: int, loss: Loss = cross_entropy) -> dict[str, torch.Tensor]:
-    """kappa and frobenius (see `curvature_records`) of one part of the images, whose probes depend on its index alone."""
+    """Of one part of the images, whose probes depend on its index alone: kappa, eq. 21 with STEP and PROBES, and frobenius, ||H_x||_F^2
+    without sampling (FROBENIUS), both in normalised space; (N,) each.
+
+    >>> linear = torch.nn.Linear(4, 2).eval()
+    >>> found = curvatures(linear, torch.rand(3, 4), torch.tensor([0, 1, 0]), index=0)
+    >>> bool((found["kappa"] / found["frobenius"] - 1).abs().max() < 1)  # twenty probes of a Hessian of rank one
+    True
+    """
 
     def squared(method: str) -> torch.Tensor:
         return input_curvature(model, images, labels, method, PROBES, STEP, SPACE, torch.Generator().manual_seed(index), loss)
@@ -101,8 +130,12 @@ def curvatures(model, images: torch.Tensor, labels: torch.Tensor, index: int, lo
 
 
 def sample(test: Split, images: int) -> Split:
-    """So many test images of a fixed shuffle, in their own order: a file may be ordered by class."""
-    return test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:images].sort().values]
+    """The first so many test images of `splits.shuffled`, in their own order.
+
+    >>> sample(data.load("digits").test, 3).labels.shape
+    torch.Size([3])
+    """
+    return test[shuffled(len(test))[:images].sort().values]
 
 
 def digits(values: torch.Tensor) -> list[float]:

@@ -7,7 +7,11 @@ from . import InputError, one_of
 
 
 class Block(nn.Module):
-    """A residual block of two 3x3 convolutions (He et al. 2016)."""
+    """A residual block of two 3x3 convolutions (He et al. 2016).
+
+    >>> Block(channels=4, width=8, stride=2)(torch.rand(1, 4, 8, 8)).shape
+    torch.Size([1, 8, 4, 4])
+    """
 
     def __init__(self, channels: int, width: int, stride: int):
         super().__init__()
@@ -27,6 +31,9 @@ class ResNet(nn.Sequential):
     """A 3x3 stem without max-pool, stages of `blocks` residual blocks that halve the image, global average pool.
 
     (N, channels, H, W) -> (N, widths[-1]). The paper's ReLU after the pool is left out: the pooled values are >= 0 already.
+
+    >>> ResNet(channels=3, widths=(8, 16), blocks=1)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 16])
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], blocks: int):
@@ -44,12 +51,20 @@ class ResNet(nn.Sequential):
 
 
 def resnet18(channels: int = 3, width: int = 64) -> ResNet:
-    """CIFAR-style ResNet18: widths w, 2w, 4w, 8w, two blocks each; the paper's has w = 64."""
+    """CIFAR-style ResNet18: widths w, 2w, 4w, 8w, two blocks each; the paper's has w = 64.
+
+    >>> sum(p.numel() for p in Classifier(resnet18(), num_classes=10).parameters())
+    11235786
+    """
     return ResNet(channels, (width, 2 * width, 4 * width, 8 * width), blocks=2)
 
 
 def small(channels: int = 1, width: int = 16) -> ResNet:
-    """A small residual network for 8x8 digits: widths w, 2w, 4w, one block each."""
+    """A small residual network for 8x8 digits: widths w, 2w, 4w, one block each.
+
+    >>> small(width=16).num_features
+    64
+    """
     return ResNet(channels, (width, 2 * width, 4 * width), blocks=1)
 
 
@@ -162,15 +177,35 @@ def build(network: str, width: int, dim: int, num_classes: int, mean: Tensor, st
         return Classifier(NETWORKS[network](len(mean), width), num_classes, dim, mean, std)
 
 
+def must_evaluate(model: nn.Module) -> None:
+    """Raise InputError for a model in training mode, whole or in part: there the images of a batch may see each other.
+
+    >>> must_evaluate(nn.BatchNorm2d(1))
+    Traceback (most recent call last):
+    penultimate.InputError: the model is in training mode, where images of a batch may see each other: call model.eval() first
+    """
+    if any(module.training for module in model.modules()):
+        raise InputError("the model is in training mode, where images of a batch may see each other: call model.eval() first")
+
+
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, batch: int = 1000) -> Tensor:
-    """Predicted classes (N,) of images in [0,1], in evaluation mode; the model's mode is restored."""
+    """Predicted classes (N,) of images in [0,1], in evaluation mode; the model's mode is restored.
+
+    >>> predict(nn.Flatten(), torch.tensor([[0.1, 0.9], [0.8, 0.2]]))
+    tensor([1, 0])
+    """
     return _in_parts(model, lambda part: model(part).argmax(1), images, batch)
 
 
 @torch.inference_mode()
 def penultimate_features(model: Classifier, images: Tensor, batch: int = 1000) -> Tensor:
-    """Penultimate features (N,d) of images in [0,1], in evaluation mode; the model's mode is restored."""
+    """Penultimate features (N,d) of images in [0,1], in evaluation mode; the model's mode is restored.
+
+    >>> model = Classifier(small(width=4), num_classes=3, dim=8)
+    >>> penultimate_features(model, torch.rand(5, 1, 8, 8), batch=2).shape, model.training
+    (torch.Size([5, 8]), True)
+    """
     return _in_parts(model, model.features, images, batch)
 
 

@@ -19,31 +19,53 @@ MOST = 2**62  # any level beyond it is a mistake, and no longer fits an integer 
 
 
 def gaussian(images: Tensor, level: float, generator=None) -> Tensor:
-    """x + eps, eps ~ N(0, level^2 I): level is the standard deviation before clamping (the paper's sigma)."""
+    """x + eps, eps ~ N(0, level^2 I): level is the standard deviation before clamping (the paper's sigma).
+
+    >>> round(float(gaussian(torch.zeros(1, 1, 200, 200), 0.1, torch.Generator().manual_seed(0)).std()), 2)
+    0.1
+    """
     drawn = torch.randn(images.shape, device=images.device, dtype=images.dtype, generator=generator)
     return drawn.mul_(level).add_(images)  # in place: a third less memory to go through
 
 
 def uniform(images: Tensor, level: float, generator=None) -> Tensor:
-    """x + eps, eps ~ U[-e, e] with e = sqrt(3) level, so that level is the standard deviation."""
+    """x + eps, eps ~ U[-e, e] with e = sqrt(3) level, so that level is the standard deviation.
+
+    >>> found = uniform(torch.zeros(1, 1, 200, 200), 0.1, torch.Generator().manual_seed(0))
+    >>> round(float(found.std()), 2), round(float(found.max()), 2)
+    (0.1, 0.17)
+    """
     drawn = torch.rand(images.shape, device=images.device, dtype=images.dtype, generator=generator)
     return images + level * math.sqrt(3) * (2 * drawn - 1)
 
 
 def laplace(images: Tensor, level: float, generator=None) -> Tensor:
-    """x + eps, eps Laplace of standard deviation level: the difference of two exponentials, scaled by level / sqrt(2)."""
+    """x + eps, eps Laplace of standard deviation level: the difference of two exponentials, scaled by level / sqrt(2).
+
+    >>> round(float(laplace(torch.zeros(1, 1, 200, 200), 0.1, torch.Generator().manual_seed(0)).std()), 2)
+    0.1
+    """
     drawn = torch.empty((2, *images.shape), device=images.device, dtype=images.dtype).exponential_(generator=generator)
     return images + level / math.sqrt(2) * (drawn[0] - drawn[1])
 
 
 def coin_flip(images: Tensor, level: float, generator=None) -> Tensor:
-    """x + eps, eps = level or -level, equally likely: the least kurtosis, 1, that a symmetric noise can have."""
+    """x + eps, eps = level or -level, equally likely: the least kurtosis, 1, that a symmetric noise can have.
+
+    >>> coin_flip(torch.zeros(1, 1, 200, 200), 0.1, torch.Generator().manual_seed(0)).unique()
+    tensor([-0.1000,  0.1000])
+    """
     drawn = torch.rand(images.shape, device=images.device, dtype=images.dtype, generator=generator)
     return images + level * torch.where(drawn < 0.5, -1.0, 1.0).to(images.dtype)
 
 
 def salt_pepper(images: Tensor, level: float, generator=None) -> Tensor:
-    """Each pixel, all its channels together, becomes 0 or 1 (equally likely) with probability level."""
+    """Each pixel, all its channels together, becomes 0 or 1 (equally likely) with probability level.
+
+    >>> found = salt_pepper(torch.full((1, 1, 200, 200), 0.5), 0.2, torch.Generator().manual_seed(0))
+    >>> [round(float((found == value).float().mean()), 2) for value in (0.0, 0.5, 1.0)]
+    [0.1, 0.8, 0.1]
+    """
     if not 0 <= level <= 1:
         raise InputError(f"salt_pepper level {level} is not a share of pixels: choose from 0 to 1")
     drawn = torch.rand((len(images), 1, *images.shape[2:]), device=images.device, dtype=images.dtype, generator=generator)
@@ -54,6 +76,10 @@ def occlusion(images: Tensor, level: float, generator=None) -> Tensor:
     """Four square patches per image, wholly inside it, set to 0; level is their side as a share of the shorter image side.
 
     The paper's patches are 70 px, which leaves a 32 px image untouched; here a patch that does not fit is an error.
+
+    >>> kept = occlusion(torch.ones(1, 1, 32, 32), 0.25, torch.Generator().manual_seed(0))  # four of 8x8 px, which may overlap
+    >>> 8 * 8 <= int((kept == 0).sum()) <= 4 * 8 * 8
+    True
     """
     height, width = images.shape[2:]
     side = round(level * min(height, width))
@@ -78,7 +104,12 @@ def occlusion(images: Tensor, level: float, generator=None) -> Tensor:
 
 
 def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
-    """Bilinear down by the factor level and up again; level 1 leaves the image, 2 halves its resolution (paper: 2 and 3)."""
+    """Bilinear down by the factor level and up again; level 1 leaves the image, 2 halves its resolution (paper: 2 and 3).
+
+    >>> board = (torch.arange(8)[:, None] + torch.arange(8)).remainder(2.0)[None, None]  # of single pixels: grey at half
+    >>> low_resolution(board, 2).aminmax()[1].round(decimals=1), low_resolution(board, 1).aminmax()[1]
+    (tensor(0.5000), tensor(1.))
+    """
     height, width = images.shape[2:]
     if not 1 <= level <= min(height, width):
         raise InputError(f"low_resolution level {level} is not a factor from 1 to {min(height, width)} for a {height}x{width} image")
@@ -92,7 +123,12 @@ FIXED = ("low_resolution", "blur", "contrast", "jpeg")  # draw no random numbers
 
 
 def check(name: str, images: Tensor) -> None:
-    """Raise InputError unless the name is known and the images are floats in [0,1] of shape (N,C,H,W)."""
+    """Raise InputError unless the name is known and the images are floats in [0,1] of shape (N,C,H,W).
+
+    >>> check("gaussian", torch.full((1, 1, 2, 2), 255.0))
+    Traceback (most recent call last):
+    penultimate.InputError: images run from 255 to 255: expected finite values in [0,1]
+    """
     for one in name.split("+") if isinstance(name, str) else [name]:
         one_of("noise", one, NOISES)
     if not images.is_floating_point() or images.ndim != 4:

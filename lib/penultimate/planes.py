@@ -11,7 +11,11 @@ from . import InputError
 
 
 class Plane(NamedTuple):
-    """o + span(axes): origin o (d,), axes (d,2) orthonormal."""
+    """o + span(axes): origin o (d,), axes (d,2) orthonormal.
+
+    >>> Plane(np.ones(3), np.eye(3)[:, :2]).project(np.array([[2.0, 3.0, 9.0]]))
+    array([[1., 2.]])
+    """
 
     origin: np.ndarray
     axes: np.ndarray
@@ -69,6 +73,12 @@ def scene(features, labels, weight, bias, classes=(0, 1, 2), noisy=None, centroi
     """The scene of three classes: features, noisy (N,d), labels (N,), the head's weight (C,d) and bias (C,).
 
     centroids (3,d): of the three classes; left out, the means of their features. plane: left out, the one through the centroids.
+    Raises InputError for classes that are not three different ones of the head's.
+
+    >>> corners = np.array([[2.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])
+    >>> seen = scene(corners, [0, 1, 2], weight=corners, bias=np.zeros(3), plane=FLAT)
+    >>> np.array_equal(seen.centroids, corners), seen.reach
+    (True, 2.0)
     """
     q, w, b = (np.asarray(given, dtype=float) for given in (features, weight, bias))
     chosen, labels = np.array(classes), np.asarray(labels)
@@ -98,6 +108,12 @@ def boundary(scene: Scene, c: int, j: int, delta_d: float, reach: float) -> Boun
 
     It decides where no other class of the C has a higher logit. band: the part of c's and of j's region that is nearer to the boundary
     than delta_d, which is delta_d / ||P n|| within the plane. reach: how far the line is drawn, in both directions.
+
+    >>> corners = np.array([[2.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])
+    >>> seen = scene(corners, [0, 1, 2], weight=corners, bias=np.zeros(3), plane=FLAT)
+    >>> boundary(seen, 1, 2, delta_d=0.5, reach=3.0).decides + 0.0  # of the line y = 0 the part where class 0 is lower
+    array([[ 0.,  0.],
+           [-3.,  0.]])
     """
     one, two = scene.chosen[[c, j]]
     apart = scene.weight[one] - scene.weight[two]

@@ -32,7 +32,14 @@ class Lines:
 
 
 def each(items: list, name: str, unit: str) -> Iterator:
-    """The items, with a bar in a terminal and in JupyterLab and plain lines where the output is not a terminal."""
+    """The items, with a bar in a terminal and in JupyterLab and plain lines where the output is not a terminal.
+
+    >>> import contextlib, io
+    >>> with contextlib.redirect_stdout(io.StringIO()):
+    ...     found = [2 * item for item in each([3, 1, 2], "doubling", "number")]
+    >>> found
+    [6, 2, 4]
+    """
     from tqdm.auto import tqdm
 
     lines = Lines()

@@ -23,7 +23,11 @@ CLEAN_TOLERANCE = 0.005  # 'clean accuracy maintained': the interval of the diff
 def read(folder: str | Path | None = None, dataset: str | None = None, preset: str | None = None) -> list[dict]:
     """The records under a folder (default: the committed ones), in a fixed order.
 
-    dataset: of this one alone; preset: that preset's own runs alone, with nothing changed.
+    dataset: of this one alone; preset: that preset's own runs alone, with nothing changed. Raises InputError where there is no folder.
+
+    >>> first = read(None, "digits", "digits")[0]
+    >>> first["config"]["method"], list(first)
+    ('normal', ['name', 'config', 'environment', 'data', 'seconds', 'metrics', 'history'])
     """
     folder = Path(folder) if folder else COMMITTED
     if not folder.is_dir():
@@ -55,7 +59,14 @@ def changed(config: dict) -> str:
 
 
 def collect(records: list[dict], folder: Path) -> None:
-    """Write records under a folder, as <dataset>-<preset>/<name>.json."""
+    """Write records under a folder, as <dataset>-<preset>/<name>.json.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     collect(read(None, "digits", "digits")[:3], Path(folder))
+    ...     len(read(folder))
+    3
+    """
     for record in records:
         files.write_json(folder / checks.place(record), record)
 
@@ -64,6 +75,10 @@ def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
     """One row per run, checkpoint and level: KEYS, changed, checkpoint, level, accuracy (mean over draws), correct (draws, N).
 
     balanced: the balanced accuracy, where it was measured (on one's own data), else nan.
+
+    >>> rows = table(read(None, "digits", "digits")[:1])
+    >>> rows.level.tolist(), rows.correct[0].shape
+    ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], (5, 450))
     """
     rows = []
     for record in found:
@@ -78,7 +93,11 @@ def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
 
 
 def headline(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
-    """`table` of the preset's own runs (nothing changed), last epoch. Raises InputError where there are none."""
+    """`table` of the preset's own runs (nothing changed), last epoch. Raises InputError where there are none.
+
+    >>> headline().method.unique().tolist()
+    ['normal', 'noisy', 'both', 'stability', 'discriminative', 'proposed']
+    """
     rows = table(read(folder, dataset, preset))
     if not len(rows):
         raise InputError(f"no records of {dataset} with preset {preset}, unchanged, in {folder or COMMITTED}: see penultimate train --help")
@@ -89,6 +108,13 @@ def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
     """Per method and level: mean accuracy, 95 % interval, n seeds; the interval is `_interval`'s.
 
     column="balanced": the balanced accuracy; with one seed it has no interval (nan).
+
+    >>> rows = pd.DataFrame({"method": ["normal", "proposed"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.7, 0.4, 0.8]})
+    >>> rows = rows.assign(level=0.3, correct=None)
+    >>> summary(rows).round(2)
+         method  level  mean   low  high  n
+    0    normal    0.3  0.45 -0.19  1.09  2
+    1  proposed    0.3  0.75  0.11  1.39  2
     """
 
     def over_runs(own: pd.DataFrame):
@@ -100,7 +126,16 @@ def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
 
 
 def differences(rows: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
-    """Per method and level: mean accuracy minus the baseline's, paired by seed and by image, and `_interval`'s 95 % interval."""
+    """Per method and level: mean accuracy minus the baseline's, paired by seed and by image, and `_interval`'s 95 % interval.
+
+    Raises InputError where a method has a level and seed twice, and where no seed is shared with the baseline.
+
+    >>> rows = pd.DataFrame({"method": ["normal", "proposed"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.7, 0.4, 0.8]})
+    >>> rows = rows.assign(level=0.3, correct=None)
+    >>> differences(rows).round(2)
+         method  level  mean   low  high  n
+    0  proposed    0.3   0.3 -0.97  1.57  2
+    """
     if rows.duplicated(["method", "level", "seed"]).any():
         raise InputError("a method has a level and seed twice: choose one checkpoint and one way of training first")
     base = rows[rows.method == baseline].set_index(["level", "seed"])
@@ -140,19 +175,33 @@ def verdict(low: float, high: float, bound: float = 0.0) -> str:
 
 
 def write_findings(name: str, findings: dict, folder: str | Path | None = None) -> Path:
-    """What a notebook found, as JSON for tests and reports, in `folder` (default: data/cache/findings)."""
+    """What a notebook found, as JSON for tests and reports, in `folder` (default: data/cache/findings).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_findings("page", {"gain": 7.5}, folder).name
+    'page.json'
+    """
     path = (Path(folder) if folder else CACHE / "findings") / f"{name}.json"
     files.write_json(path, findings)
     return path
 
 
 def geometry(found: list[dict]) -> pd.DataFrame:
-    """One row per run: KEYS and the feature geometry of the last epoch (radius, margin, ratio, gap)."""
+    """One row per run: KEYS and the feature geometry of the last epoch (radius, margin, ratio, gap).
+
+    >>> geometry(read(None, "digits", "digits")[:1]).columns.tolist()
+    ['dataset', 'preset', 'method', 'seed', 'radius', 'margin', 'ratio', 'gap']
+    """
     return pd.DataFrame([{key: r["config"][key] for key in KEYS} | r["metrics"]["last"]["geometry"] for r in found])
 
 
 def wide(reduced: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
-    """`summary` or `differences` as a table for people: a row per method, a column per level, cells 'mean [low, high]' in per cent."""
+    """`summary` or `differences` as a table for people: a row per method, a column per level, cells 'mean [low, high]' in per cent.
+
+    >>> wide(pd.DataFrame({"method": ["both"], "level": [0.0], "mean": [0.5], "low": [0.25], "high": [0.75]})).loc["both", "clean"]
+    '50.0 [25.0, 75.0]'
+    """
     cells = reduced.assign(cell=[cell(*row, signed=signed) for row in reduced[["mean", "low", "high"]].to_numpy()])
     shown = cells.pivot(index="method", columns="level", values="cell").loc[list(dict.fromkeys(cells.method))]
     shown.columns = [level_name(level) for level in shown.columns]
@@ -160,7 +209,15 @@ def wide(reduced: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
 
 
 def against(rows: pd.DataFrame, level: float, method: str = "proposed") -> pd.DataFrame:
-    """One method minus each other one at a level, paired, with 95 % intervals: rival, mean, low, high, n."""
+    """One method minus each other one at a level, paired, with 95 % intervals: rival, mean, low, high, n.
+
+    Raises InputError where one of the two was not measured there.
+
+    >>> rows = pd.DataFrame({"method": ["normal", "proposed"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.7, 0.4, 0.8]})
+    >>> rows = rows.assign(level=0.3, correct=None)
+    >>> against(rows, 0.3).round(2).loc["normal"].tolist()
+    [0.3, -0.97, 1.57, 2.0]
+    """
     kept = rows[np.isclose(rows.level, level)]
     rivals = [name for name in METHODS if name in set(kept.method) - {method}]
     if not rivals or method not in set(kept.method):
@@ -180,7 +237,11 @@ def trained_at(rows: pd.DataFrame) -> float:
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """The outcome in two sentences, made from the numbers."""
+    """The outcome in two sentences, made from the numbers.
+
+    >>> answer(headline())
+    'Accuracy of `proposed` minus that of each rival, in points, with its 95 % interval, paired. At the noise trained with, 0.3 ...
+    """
 
     def said(level: float) -> str:
         return ", ".join(f"`{rival}` {cell(*row[:3], signed=True)}" for rival, row in against(rows, level).T.items())
@@ -193,7 +254,11 @@ def answer(rows: pd.DataFrame) -> str:
 
 
 def caption(found: list[dict]) -> str:
-    """What stands beside every number: n, data, draws, hardware."""
+    """What stands beside every number: n, data, draws, hardware.
+
+    >>> caption(read(None, "digits", "digits"))
+    "digits (scikit-learn's copy ...), 1,212 training and 450 test images, last epoch; n = 5 seeds, 5 noise draws each; 95 % t ..."
+    """
     if not found:
         raise InputError("no records of this data set and preset: train it first (python -m penultimate train --help)")
     seeds = Counter(method for method, _ in dict.fromkeys((r["config"]["method"], r["config"]["seed"]) for r in found))
@@ -227,7 +292,13 @@ def _exactness(found: list[dict]) -> str:
 
 
 def pipes(shown: pd.DataFrame) -> str:
-    """A table in Markdown, its index as the first column; columns of numbers, with their intervals or units, stand to the right."""
+    """A table in Markdown, its index as the first column; columns of numbers, with their intervals or units, stand to the right.
+
+    >>> print(pipes(pd.DataFrame({"clean": ["99.1 [98.6, 99.6]"], "verdict": ["holds"]}, index=["both"])))
+    | method | clean | verdict |
+    | --- | ---: | --- |
+    | both | 99.1 [98.6, 99.6] | holds |
+    """
     numbers = [shown.iloc[:, i].astype(str).str.fullmatch(r"\**[-+]?\d\S*( \S+){0,5}").mean() > 0.5 for i in range(shown.shape[1])]
     lines = [
         [shown.index.name or "method", *shown.columns],

@@ -79,6 +79,13 @@ def load_or_train(
     root: the folder of data sets. An interrupted run goes on from its checkpoint. Two processes that ask for the same
     run train it once; a stored run that is not what was written is trained again, and a line says so. Raises train.OutOfTime
     at the deadline (a time.time()).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     run = load_or_train(Config(width=4, dim=8, images=64, epochs=2), store=Path(store))
+    ...     again = load_or_train(run.config, store=Path(store))  # found, not trained
+    >>> len(run.history), again == run, run.record["data"]["images"]
+    (2, True, {'train': 64, 'validation': 135, 'test': 450})
     """
     store = store or STORE
     if found := stored(config, store):
@@ -99,7 +106,10 @@ def load_or_train(
 
 
 def check_pictures(found: list[Run], root=None) -> None:
-    """Raise InputError where one's own pictures are no longer those that a run was trained on (it is found by their path)."""
+    """Raise InputError where one's own pictures are no longer those that a run was trained on (it is found by their path).
+
+    >>> check_pictures([Run(Config(), Path("store"), {})])  # digits are nobody's own: nothing to check
+    """
     own = [run for run in found if data.is_own(run.config.dataset)]
     now = {seen: data.load(seen[0], root, seen[1]).fingerprint for seen in {(run.config.dataset, run.config.image_size) for run in own}}
     other = [run for run in own if run.record["data"]["fingerprint"] != now[run.config.dataset, run.config.image_size]]
@@ -114,7 +124,10 @@ def check_pictures(found: list[Run], root=None) -> None:
 
 
 def stored(config: Config, store: Path) -> Run | None:
-    """The finished run of a configuration, every file of it verified; None where it is not there or is damaged."""
+    """The finished run of a configuration, every file of it verified; None where it is not there or is damaged.
+
+    >>> stored(Config(), Path("nowhere"))
+    """
     folder = store / config.name
     if not integrity.finished(folder) or integrity.damage(folder, config.name):
         return None
@@ -152,7 +165,12 @@ def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadl
 
 
 def record(config: Config, splits: data.Splits, trained: Trained, device: str) -> dict:
-    """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history."""
+    """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history.
+
+    >>> config, digits = Config(width=4, dim=8, images=64, epochs=1), data.load("digits")
+    >>> list(record(config, digits, train(config, digits), "cpu"))
+    ['name', 'config', 'environment', 'data', 'seconds', 'metrics', 'history']
+    """
     started = time.perf_counter()
     afresh = lambda weights: placed(_model(config, {k: v.cpu() for k, v in weights.items()}), torch.device(device))  # noqa: E731
     network = afresh(trained.model.state_dict())  # what was trained may be compiled, for batches of other sizes
@@ -183,7 +201,11 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
 
 
 def environment(device: str) -> dict:
-    """What a number's reader must know of the machine; the code version is the hash of lib/."""
+    """What a number's reader must know of the machine; the code version is the hash of lib/.
+
+    >>> list(environment("cpu"))
+    ['python', 'torch', 'platform', 'device', 'threads', 'code']
+    """
     name = torch.cuda.get_device_name(device) if str(device).startswith("cuda") else _processor()
     return {
         "python": platform.python_version(), "torch": torch.__version__, "platform": f"{platform.system()} {platform.machine()}",

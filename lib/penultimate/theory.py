@@ -67,7 +67,13 @@ def differences(
 
 
 def w_max(head: nn.Linear) -> float:
-    """max_c ||w_c||: CE's gradient in feature space is at most twice as long."""
+    """max_c ||w_c||: CE's gradient in feature space is at most twice as long.
+
+    >>> head = nn.Linear(2, 2)
+    >>> head.weight.data = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    >>> w_max(head)
+    5.0
+    """
     return float(torch.linalg.vector_norm(head.weight.detach(), dim=1).max())
 
 
@@ -112,7 +118,11 @@ def curvature_share(kurtosis: float) -> float:
 def sampled_moment(hessians: Tensor, sigma: float, noise: str, draws: int, generator: torch.Generator | None = None):
     """Monte Carlo for `quadratic_moment`: mean and standard error of (e'He)^2 over draws (2 at least), shared by all H; (N,), (N,).
 
-    generator left out: seeded with 0, as everywhere here.
+    generator left out: seeded with 0, as everywhere here. Raises InputError for fewer than two draws.
+
+    >>> H = torch.tensor([[[1.0, 0.0], [0.0, -1.0]]])  # e'He = e_1^2 - e_2^2, which a coin flip never moves
+    >>> sampled_moment(H, 1.0, "coin_flip", draws=100)
+    (tensor([0.]), tensor([0.]))
     """
     one_of("noise with i.i.d. symmetric components", noise, KURTOSIS)
     positive("sigma", sigma)
@@ -131,6 +141,12 @@ def one_sided_moment(model: nn.Module, images: Tensor, labels: Tensor, sigma: fl
     sigma^2 ||g||^2,  sigma^4 (||H||_F^2 / 2 + (tr H)^2 / 4),  sigma^4 g . grad tr H  (either sign: here S is needed)
 
     g = grad l(x). The last is the central difference of tr H along g / ||g|| over +-step, times ||g||; its error is O(step^2).
+
+    >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(2, 2)).eval()
+    >>> linear[1].weight.data, linear[1].bias.data = torch.tensor([[0.0, 0.0], [2.0, 4.0]]), torch.zeros(2)
+    >>> first, second, third = one_sided_moment(linear.double(), torch.zeros(1, 1, 1, 2).double(), torch.tensor([1]), sigma=1.0)
+    >>> round(float(first), 6), round(float(second), 6)  # g = -(1, 2), H = (2, 4)'(2, 4) / 4: 5, and 25 / 2 + 25 / 4
+    (5.0, 18.75)
     """
     positive("sigma", sigma)
     positive("step", step)

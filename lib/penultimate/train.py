@@ -214,6 +214,12 @@ def train(
     epoch ends, as long as none takes longer than the one before it (OutOfTime); one that has not passed yet allows a call's first epoch.
     on_epoch receives each finished row of the history. kept: a folder for the features at `kept_epochs`. On the CPU the same
     configuration and thread count give the same weights to the bit, interrupted or not.
+
+    >>> from penultimate.data import load
+    >>> from penultimate.runs import Config
+    >>> trained = train(Config(method="both", width=4, dim=8, images=64, epochs=2), load("digits"))
+    >>> [list(row) for row in trained.history][1]
+    ['epoch', 'lr', 'total', 'ce', 'validation', 'validation_noisy', 'seconds']
     """
     trainer = Trainer(config, splits, device)
     if checkpoint and checkpoint.exists():

@@ -15,12 +15,22 @@ PURPLE = "#7B3294"
 
 
 def column(*children) -> ui.VBox:
-    """Controls one below the other, as wide as they need."""
+    """Controls one below the other, as wide as they need.
+
+    >>> len(column(ui.Button(), ui.Button()).children)
+    2
+    """
     return ui.VBox(children, layout=ui.Layout(flex="0 0 auto", max_width="460px"))
 
 
 def redraw(widget: go.FigureWidget, shapes: dict[int, np.ndarray]) -> None:
-    """Give traces, by their number, new coordinates (n,2), in one message to the browser; what has not changed is not sent."""
+    """Give traces, by their number, new coordinates (n,2), in one message to the browser; what has not changed is not sent.
+
+    >>> widget = go.FigureWidget(go.Scatter(x=[0, 1], y=[0, 1]))
+    >>> redraw(widget, {0: np.array([[0, 5], [1, 7]])})
+    >>> widget.data[0].y
+    array([5., 7.])
+    """
     with widget.batch_update():
         for number, shape in shapes.items():
             trace, (x, y) = widget.data[number], np.asarray(shape, dtype=float).T
@@ -29,7 +39,11 @@ def redraw(widget: go.FigureWidget, shapes: dict[int, np.ndarray]) -> None:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """An HTML table: the first column to the left, numbers to the right."""
+    """An HTML table: the first column to the left, numbers to the right.
+
+    >>> table(["term", "value"], [["margin", "1.25"]]).count("<td")
+    2
+    """
     cells = lambda tag, row: "".join(  # noqa: E731
         f"<{tag} style='padding:2px 9px;text-align:{'right' if i else 'left'};font-variant-numeric:tabular-nums'>{cell}</{tag}>"
         for i, cell in enumerate(row)
@@ -39,6 +53,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def slider(name: str, value: float, low: float, high: float, step: float) -> ui.FloatSlider:
+    """A slider with room for its name, which a mouse over it shows too.
+
+    >>> slider("noise", 0.3, low=0, high=1, step=0.1).value
+    0.3
+    """
     return ui.FloatSlider(value, min=low, max=high, step=step, description=name, tooltip=name, **WIDE)
 
 

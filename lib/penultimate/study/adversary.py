@@ -24,6 +24,7 @@ from ..certified import ABSTAINS, certify
 from ..model import predict
 from ..progress import each
 from ..runs import Run, environment
+from ..support.splits import shuffled
 
 BUDGETS = {
     "digits": {"linf": (0.05, 0.075, 0.1, 0.15, 0.2), "l2": (0.25, 0.375, 0.5, 0.75, 1.0)},
@@ -42,7 +43,7 @@ def of(table: dict, dataset: str):
 
 def chosen(total: int, images: int) -> np.ndarray:
     """The first `images` of a fixed shuffle of `total` test images: the same that curvature is measured on, in another order."""
-    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:images].numpy()
+    return shuffled(total)[:images].numpy()
 
 
 def measure(

@@ -20,6 +20,7 @@ from ..progress import no_bars
 from ..records import cell, pipes
 from ..runs import Config, Run
 from ..support import files
+from ..support.splits import shuffled
 from ..train import KEPT_IMAGES, Trainer, kept_epochs
 from . import checks, measured
 from .films import complete, terms
@@ -212,7 +213,7 @@ def _centroids_now(trainer: Trainer) -> dict[str, float]:
     means, counts = class_means(q, labels, len(head.bias))
     radius = torch.linalg.vector_norm(q - means[labels], dim=1).mean()
     drifts, shares = [], []
-    for rows in torch.randperm(len(q), generator=torch.Generator().manual_seed(0)).split(trainer.config.batch)[: trainer.batches]:
+    for rows in shuffled(len(q)).split(trainer.config.batch)[: trainer.batches]:
         batch = q[rows].clone().requires_grad_()
         tracker = copy.deepcopy(trainer.loss.tracker)  # the look must not move what the training goes on with
         anchor, mean, present = tracker(batch, labels[rows])

@@ -10,6 +10,15 @@ import torch
 from torch import Tensor
 
 
+def shuffled(count: int) -> Tensor:
+    """0 ... count - 1 in an order that looks random and is always the same: files may be sorted by class.
+
+    >>> shuffled(5)
+    tensor([4, 0, 1, 3, 2])
+    """
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
 @dataclass(frozen=True)
 class Split:
     """Images uint8 (N,C,H,W), labels int64 (N,), exact bool (N,): False for an image rebuilt from a lossy copy."""
@@ -25,9 +34,8 @@ class Split:
         return Split(self.images[rows], self.labels[rows], self.exact[rows])
 
     def sample(self, count: int) -> "Split":
-        """At most so many images, of a fixed shuffle (files may be sorted by class); all of them, in order, where they are no more."""
-        shuffled = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return self if len(self) <= count else self[shuffled[:count]]
+        """At most so many images, the first of `shuffled`; all of them, in order, where they are no more."""
+        return self if len(self) <= count else self[shuffled(len(self))[:count]]
 
     def to(self, device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device), self.exact.to(device))
