@@ -137,3 +137,25 @@ def test_bad_images_and_models(batch):
         adversarial(model, x.double(), y, "linf", 0.1)
     with pytest.raises(InputError, match="labels are"):
         adversarial(model, x, y[:3], "linf", 0.1)
+
+
+class Wavy(nn.Module):
+    """Two classes in turn along every pixel, so finely that where APGD ends is a matter of where it began; it keeps what it last saw."""
+
+    def forward(self, x):
+        self.seen = x.detach()
+        lead = (1e4 * (x - 0.5)).sin().sum((1, 2, 3))
+        return torch.stack([lead, -lead], 1)
+
+
+def test_the_start_is_that_of_the_seed():
+    """Neither what was drawn before nor another seed's start gets in, also where the highest loss is sought (a transferred attack)."""
+    model, x, y = Wavy().eval(), torch.full((4, 1, 3, 3), 0.5), torch.zeros(4, dtype=torch.long)
+    ends = []
+    for drawn_before in (1, 2):
+        torch.manual_seed(drawn_before)
+        direct = adversarial(model, x, y, "linf", 0.1)
+        transferred_correct(model, Wavy().eval(), x, y, "linf", 0.1)
+        ends.append((direct, model.seen))
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
+    assert not torch.equal(adversarial(model, x, y, "linf", 0.1, seed=1), direct)

@@ -357,3 +357,12 @@ def test_to_unit_divides_by_255():
     every = torch.arange(256, dtype=torch.uint8)
     assert data.to_unit(every).dtype == torch.float32
     assert data.to_unit(every).tolist() == pytest.approx([v / 255 for v in range(256)])
+
+
+def test_a_smaller_picture_is_averaged_not_picked(tmp_path, keras_npz):
+    """Stripes of one pixel, at a quarter of the side: grey with antialiasing, black or white or half of either without."""
+    stripes = np.zeros((60, 16, 16), np.uint8)
+    stripes[:, :, ::4] = 255  # one column of four
+    path, _ = keras_npz(x_train=stripes, x_test=stripes[:12])
+    small = data.load(str(path), image_size=4).train.images
+    assert small.shape[1:] == (1, 4, 4) and small[..., 1:3].float().sub(255 / 4).abs().max() < 8

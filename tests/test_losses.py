@@ -333,3 +333,11 @@ def test_a_head_or_labels_of_another_kind_are_named(given, message):
     fine = dict(features=torch.ones(3, 2), labels=torch.zeros(3, dtype=torch.long), classifier=torch.nn.Linear(2, 2))
     with pytest.raises(InputError, match=f"(?s){message}"):
         DiscriminativeLoss(2, 2)(**fine | given)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_that_cannot_be_told_apart_have_no_boundary_however_their_norms_round(seed):
+    """||w||^2 + ||w||^2 - 2 w.w need not round to 0: a gap in the biases over what is left of it would be millions."""
+    row = torch.randn(1, 50, generator=torch.Generator().manual_seed(seed))
+    s = signed_distances(torch.zeros(2, 50), row.repeat(2, 1), torch.tensor([0.0, 1.0]))
+    assert torch.equal(s, torch.zeros(2, 2))

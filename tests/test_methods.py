@@ -164,3 +164,13 @@ def test_cross_entropy_on_noisy_logits_is_mixed_in_by_its_share(network, views, 
     torch.testing.assert_close(found, (1 - share) * ce + share * ce_noisy)
     if share == 0.5:
         torch.testing.assert_close(found, METHODS["both"](network, *views, nothing, bn=bn, stability=STABILITY, ce_noisy=0.0)["total"])
+
+
+def test_stability_is_measured_in_float32_whatever_the_features_are(network, views):
+    """Of features in bfloat16 the distance is that of their values, not rounded to three digits again."""
+    clean, noisy, labels = views
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = METHODS["stability"](network, clean, noisy, labels, new_loss(), bn="joint", stability=1.0)
+        q, q_noisy = two_views(network, clean, noisy, "joint")
+    assert q.dtype == torch.bfloat16 and terms["stability"].dtype == torch.float32
+    assert terms["stability"].item() == pytest.approx((q.double() - q_noisy.double()).norm(dim=1).mean().item(), rel=1e-4)

@@ -490,3 +490,30 @@ def test_distances_refuse_training_mode_and_leave_its_statistics_alone():
 
 def test_separability_with_twins_in_half_of_the_samples_is_infinite():
     assert layers.separation(torch.tensor([[0.0], [0.0], [3.0], [5.0]]), torch.tensor([0, 0, 1, 1])) == (3.0, math.inf)
+
+
+@pytest.mark.parametrize("noise", KURTOSIS)
+def test_differences_against_a_loop_over_draws_and_both_their_ways(linear, noise):
+    """eta counts x + e and x - e; in a network that is not linear in x they move the features differently."""
+    _, x, y = linear
+    model, generator = build("small", 4, 8, 4, torch.zeros(1), torch.ones(1), seed=0).double().eval(), torch.Generator().manual_seed(5)
+    found = differences(model, x, y, 0.2, 3, noise, torch.Generator().manual_seed(5))
+    ce = lambda image, label: nn.functional.cross_entropy(model(image[None]), label[None])  # noqa: E731
+    for draw in range(3):
+        e = NOISES[noise](torch.zeros_like(x), 0.2, generator)
+        for i, (image, label) in enumerate(zip(x, y, strict=True)):
+            up, down, clean = (ce(view, label) for view in (image + e[i], image - e[i], image))
+            q, ahead, behind = (model.features(view[None])[0] for view in (image, image + e[i], image - e[i]))
+            assert found.symmetric[draw, i].item() == pytest.approx(((up + down) / 2 - clean).item(), abs=1e-12)
+            assert found.one_sided[draw, i].item() == pytest.approx((up - clean).item(), abs=1e-12)
+            ways = ((ahead - q) ** 2).sum().item(), ((behind - q) ** 2).sum().item()
+            assert ways[0] != pytest.approx(ways[1], rel=1e-3) and found.moved[draw, i].item() == pytest.approx(sum(ways) / 2)
+
+
+def test_a_loss_without_a_gradient_has_no_one_sided_moment():
+    """Both classes' logits are the same everywhere: every part is 0, and the direction g / ||g|| does not make it nan."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double().eval()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    for part in one_sided_moment(model, torch.rand(3, 1, 2, 2).double(), torch.tensor([0, 1, 0]), sigma=0.1):
+        assert torch.equal(part, torch.zeros(3).double())
