@@ -327,13 +327,30 @@ def test_by_the_hessian_flatter_images_are_the_less_robust_ones_at_equal_margin_
     assert len(given) == 6 and all(one["low"] > 0 and 0.05 < one["mean"] < 0.45 for one in given)
 
 
+INTERVAL = r"-?[\d.]+ \[[-\d., ]+\]"
+
+
+def opposite(told: str) -> str:
+    """An interval as it reads from the other side."""
+    return interval(*(float(n) for n in re.findall(r"-?[\d.]+", told)), sign=-1)
+
+
 def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pages):
     """README tells nothing that is not told where its evidence is."""
     prose = pages["README.md"].partition("## What came out")[2].partition("## Two commands")[0]
-    told = re.findall(r"-?[\d.]+ \[[-\d., ]+\]", re.sub(r"<!-- short.*?<!-- end -->", "", prose))
+    told = re.findall(INTERVAL, re.sub(r"<!-- short.*?<!-- end -->", "", prose))
     elsewhere = pages["RESULTS.md"] + pages["08"]
-    opposite = lambda one: interval(*(float(n) for n in re.findall(r"-?[\d.]+", one)), sign=-1)  # noqa: E731
     assert len(told) > 8 and [one for one in told if one not in elsewhere and opposite(one) not in elsewhere] == []
+
+
+@pytest.mark.parametrize("path", sorted((data.HOME / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_interval_of_a_notebooks_prose_stands_in_its_outputs_or_in_results(pages, path):
+    """What a page says of its numbers is what it printed, or what RESULTS holds to the records."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    plain = lambda text: text.replace("−", "-").replace("+", "")  # noqa: E731
+    prose = plain(" ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"))
+    shown = plain(json.dumps([cell.get("outputs") for cell in cells], ensure_ascii=False)) + pages["RESULTS.md"]
+    assert [one for one in re.findall(INTERVAL, prose) if one not in shown and opposite(one) not in shown] == []
 
 
 def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_width(pages):
