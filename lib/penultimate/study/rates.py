@@ -54,23 +54,23 @@ def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
 
 
 def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Of runs that tried learning rates in narrow networks afterwards: method, width, lr, seed; accuracy on the validation split, with the
-    training noise and without, and on test images at the LOWEST levels. No choice rests on them."""
+    """Of runs that tried learning rates in narrow networks afterwards: method, width, epochs, lr, seed; accuracy on the validation split,
+    with the training noise and without, and on test images at the LOWEST levels. No choice rests on them."""
     rows = []
     for record in records.read(Path(folder) if folder else records.COMMITTED / "rates", dataset):
         config, last, measured = record["config"], record["history"][-1], record["metrics"]["last"]["gaussian"]
-        row = {key: config[key] for key in ("method", "width", "lr", "seed")}
+        row = {key: config[key] for key in ("method", "width", "epochs", "lr", "seed")}
         row |= {"validation, noisy": last["validation_noisy"], "validation, clean": last["validation"]}
         levels = list(zip(measured["levels"], measured["accuracy"], strict=True))[:LOWEST]
         rows.append(row | {f"test, {records.level_name(level)}": sum(draws) / len(draws) for level, draws in levels})
-    return pd.DataFrame(rows).sort_values(["method", "width", "lr", "seed"], ignore_index=True)
+    return pd.DataFrame(rows).sort_values(["method", "width", "epochs", "lr", "seed"], ignore_index=True)
 
 
 def told_by_width() -> pd.DataFrame:
     """`by_width` for people: mean and 95 % interval over seeds, in per cent."""
-    groups = by_width().groupby(["method", "width", "lr"], sort=False)
+    groups = by_width().groupby(["method", "width", "epochs", "lr"], sort=False)
     shown = groups.agg(lambda values: records.cell(*seed_interval(values))).drop(columns="seed").assign(seeds=groups.size())
-    return shown.reset_index(["width", "lr"]).astype(str).rename(columns={"lr": "learning rate"})
+    return shown.reset_index(["width", "epochs", "lr"]).astype(str).rename(columns={"lr": "learning rate"})
 
 
 def markdown() -> str:
