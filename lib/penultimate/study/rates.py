@@ -5,10 +5,20 @@ from pathlib import Path
 import pandas as pd
 
 from .. import records
+from ..configs import PRESETS
 from ..evaluate import seed_interval
 from ..methods import METHODS
 
 LOWEST = 3  # noise levels: clean, the printed table's, the one trained with
+# Of `by_width`: what is held against what. An arm is a method and its learning rate, and the epochs where they are not the preset's.
+PAIRS = (
+    ("proposed 0.1", "normal 0.03"), ("both 0.1", "normal 0.03"), ("both 0.1", "proposed 0.1"),  # as the noisy criterion takes them
+    ("proposed 0.1", "normal 0.3"), ("both 0.1", "normal 0.3"),  # `normal` as it is best on clean images
+    ("proposed 0.03", "normal 0.03"), ("both 0.03", "proposed 0.03"), ("proposed 0.1", "normal 0.1"),  # at one rate
+    ("proposed 0.03", "normal 0.1"), ("proposed 0.03", "normal 0.3"),
+    ("proposed 0.1", "proposed 0.03"), ("both 0.1", "both 0.03"),  # what a rate does
+    ("normal 0.01", "normal 0.03"), ("normal 0.1", "normal 0.03"), ("normal 0.3", "normal 0.03"),
+)  # fmt: skip
 SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
 
 
@@ -54,12 +64,14 @@ def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
 
 
 def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Of runs that tried learning rates in narrow networks afterwards: method, width, epochs, lr, seed; accuracy on the validation split,
-    with the training noise and without, and on test images at the LOWEST levels. No choice rests on them."""
+    """Of runs that tried learning rates in narrow networks afterwards: arm, method, width, epochs, lr, seed; accuracy on the validation
+    split, with the training noise and without, and on test images at the LOWEST levels. No choice rests on them."""
     rows = []
     for record in records.read(Path(folder) if folder else records.COMMITTED / "rates", dataset):
         config, last, measured = record["config"], record["history"][-1], record["metrics"]["last"]["gaussian"]
-        row = {key: config[key] for key in ("method", "width", "epochs", "lr", "seed")}
+        longer = f", {config['epochs']} epochs" * (config["epochs"] != PRESETS[config["preset"]]["epochs"])
+        row = {"arm": f"{config['method']} {config['lr']:g}{longer}"}
+        row |= {key: config[key] for key in ("method", "width", "epochs", "lr", "seed")}
         row |= {"validation, noisy": last["validation_noisy"], "validation, clean": last["validation"]}
         levels = list(zip(measured["levels"], measured["accuracy"], strict=True))[:LOWEST]
         rows.append(row | {f"test, {records.level_name(level)}": sum(draws) / len(draws) for level, draws in levels})
@@ -68,14 +80,26 @@ def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
 
 def told_by_width() -> pd.DataFrame:
     """`by_width` for people: mean and 95 % interval over seeds, in per cent."""
-    groups = by_width().groupby(["method", "width", "epochs", "lr"], sort=False)
+    groups = by_width().drop(columns="arm").groupby(["method", "width", "epochs", "lr"], sort=False)
     shown = groups.agg(lambda values: records.cell(*seed_interval(values))).drop(columns="seed").assign(seeds=groups.size())
     return shown.reset_index(["width", "epochs", "lr"]).astype(str).rename(columns={"lr": "learning rate"})
 
 
+def apart_by_width() -> pd.DataFrame:
+    """For people, the difference of each of PAIRS on test images: mean and 95 % interval, in points, paired by seed."""
+    runs = by_width().set_index("seed")
+    tests, rows = [column for column in runs if column.startswith("test, ")], {}
+    for one, other in PAIRS:
+        found = (runs[runs.arm == one][tests] - runs[runs.arm == other][tests]).dropna()
+        cells = {column.removeprefix("test, "): records.cell(*seed_interval(found[column]), signed=True) for column in tests}
+        rows[f"{one} − {other}"] = cells | {"seeds": str(len(found))}
+    return pd.DataFrame.from_dict(rows, "index").rename_axis("method and learning rate")
+
+
 def markdown() -> str:
-    """RESULTS' table of `told_by_width`, and what it rests on."""
-    return f"{records.pipes(told_by_width())}\n\n*{records.caption(records.read(records.COMMITTED / 'rates'))}*"
+    """RESULTS' tables of `apart_by_width` and `told_by_width`, and what they rest on."""
+    told = records.caption(records.read(records.COMMITTED / "rates"))
+    return f"{records.pipes(apart_by_width())}\n\n{records.pipes(told_by_width())}\n\n*{told}*"
 
 
 def own(table: pd.DataFrame) -> dict[str, float]:
