@@ -18,12 +18,10 @@ from . import InputError
 from .support import own, vision
 from .support.own import short  # noqa: F401  a name that a path has for people
 from .support.pictures import LAYOUT, must_fit
-from .support.splits import Split, Splits, stratified
+from .support.splits import SPLIT_SEED, VALIDATION_SHARE, Split, Splits, stratified
 
 HOME = Path(__file__).resolve().parents[2]  # the project's folder: committed records and figures are under it
 CACHE = Path(os.environ.get("PENULTIMATE_CACHE") or HOME / "data" / "cache").resolve()  # data sets, runs, studies: never committed
-SPLIT_SEED = 0
-VALIDATION_SHARE = 0.1
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BOMB_BYTES, BOMB_RATIO = 4 * 2**30, 100  # an archive that is larger unpacked and so much larger than packed is refused
 MOST_CHANNELS = 16

@@ -16,7 +16,7 @@ from .support import files
 from .support.wording import cell, counted, level_name, seeds_told
 
 COMMITTED = HOME / "data" / "records"
-KEYS = ["dataset", "preset", "method", "seed"]
+KEYS = [*checks.KEYS]
 CLEAN_TOLERANCE = 0.005  # 'clean accuracy maintained': the interval of the difference lies above minus half a point
 
 

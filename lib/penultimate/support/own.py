@@ -14,10 +14,10 @@ import torch
 
 from .. import InputError
 from . import files, pictures
-from .splits import Split, Splits
+from .splits import SPLIT_SEED, VALIDATION_SHARE, Split, Splits
 
 SIDE = 32  # pixels, unless image_size says otherwise
-TEST_SHARE, VALIDATION_SHARE, SPLIT_SEED = 0.2, 0.1, 0
+TEST_SHARE = 0.2
 NAMED = 5  # bad pictures that a message names; the others are in a file
 
 

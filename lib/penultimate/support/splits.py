@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+VALIDATION_SHARE, SPLIT_SEED = 0.1, 0  # of what there is to train on; the same for everyone
+
 
 def shuffled(count: int) -> Tensor:
     """0 ... count - 1 in an order that looks random and is always the same: files may be sorted by class.
