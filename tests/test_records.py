@@ -158,6 +158,14 @@ def interval(mean: float, low: float, high: float, sign: int = 1) -> str:
     return f"{sign * mean:.1f} [{low:.1f}, {high:.1f}]".replace("-0.0", "0.0")
 
 
+INTERVAL = r"-?[\d.]+ \[[-\d., ]+\]"
+
+
+def opposite(told: str) -> str:
+    """An interval as it reads from the other side."""
+    return interval(*(float(n) for n in re.findall(r"-?[\d.]+", told)), sign=-1)
+
+
 def small(level: float, one: str, other: str, seeds=range(5), preset: str = "small") -> str:
     """One arm of a preset minus another in points, as the pages tell it."""
     runs = switches.measured(preset, level)
@@ -327,14 +335,6 @@ def test_by_the_hessian_flatter_images_are_the_less_robust_ones_at_equal_margin_
     assert len(given) == 6 and all(one["low"] > 0 and 0.05 < one["mean"] < 0.45 for one in given)
 
 
-INTERVAL = r"-?[\d.]+ \[[-\d., ]+\]"
-
-
-def opposite(told: str) -> str:
-    """An interval as it reads from the other side."""
-    return interval(*(float(n) for n in re.findall(r"-?[\d.]+", told)), sign=-1)
-
-
 def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pages):
     """README tells nothing that is not told where its evidence is."""
     prose = pages["README.md"].partition("## What came out")[2].partition("## Two commands")[0]
@@ -369,38 +369,35 @@ def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_wid
     assert faster[0] < 1.1 <= faster[1]
 
 
+TRIED = {f"{method} {lr}": [0, 1, 2] for method in ("normal", "both", "proposed") for lr in (0.03, 0.1)}
+TRIED |= {"normal 0.01": [0, 1, 2], "normal 0.3": [0, 1, 2], "proposed 0.01": [0]}
+
+
 def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages):
-    """Test accuracies by the bits of every image; the choice by the noisy criterion, its price on clean images and what is told of it."""
-    runs = rates.by_width()
-    tried = {("normal", lr): [0, 1, 2] for lr in (0.01, 0.03, 0.1, 0.3)} | {
-        (method, lr): [0, 1, 2] for method in ("both", "proposed") for lr in (0.03, 0.1)
-    }
-    assert set(runs.width) == {16} and runs.groupby(["method", "lr"]).seed.apply(list).to_dict() == tried | {("proposed", 0.01): [0]}
+    """Test accuracies and their differences by the bits of every image; the choice by the noisy criterion; and what is told of it."""
+    runs, accuracies = rates.by_width(), {}
+    assert set(runs.width) == {16} and runs.groupby("arm").seed.apply(list).to_dict() == TRIED
     for record in records.read(records.COMMITTED / "rates"):
         config, correct = record["config"], evaluate.unpack(record["metrics"]["last"]["gaussian"]["correct"])
-        (row,) = runs[(runs.method == config["method"]) & (runs.lr == config["lr"]) & (runs.seed == config["seed"])].to_dict("records")
+        arm = f"{config['method']} {config['lr']}" + ", 20 epochs" * (config["epochs"] == 20)
+        (row,) = runs[(runs.arm == arm) & (runs.seed == config["seed"])].to_dict("records")
+        accuracies[arm, config["seed"]] = correct[:3].mean((1, 2))
+        assert config["epochs"] == row["epochs"] in (10, 20)
         shown = [row[f"test, {records.level_name(level)}"] for level in (0.0, 0.031373, 0.06)]
-        assert config["epochs"] == 10 and shown == pytest.approx(correct[:3].mean((1, 2)), abs=1e-6)
-    at = {which: own.set_index("seed") for which, own in runs.groupby(["method", "lr"])}
+        assert shown == pytest.approx(accuracies[arm, config["seed"]], abs=1e-6)
     for method, best in (("normal", 0.03), ("proposed", 0.1), ("both", 0.1)):
-        own = {lr: table["validation, noisy"] for (name, lr), table in at.items() if name == method}
-        assert [max(own, key=lambda lr, seed=seed, own=own: own[lr].get(seed, 0)) for seed in range(3)] == [best] * 3
-    clean = "test, clean"
-    told = [
-        (("normal", 0.01), ("normal", 0.03), [clean]), (("normal", 0.1), ("normal", 0.03), runs.columns[-3:]),
-        (("normal", 0.3), ("normal", 0.03), runs.columns[-3:]), (("proposed", 0.1), ("proposed", 0.03), runs.columns[-3:]),
-        (("proposed", 0.1), ("normal", 0.03), runs.columns[-3:]), (("proposed", 0.03), ("normal", 0.03), runs.columns[-3:]),
-        (("proposed", 0.1), ("normal", 0.1), runs.columns[-3:]), (("proposed", 0.1), ("normal", 0.3), runs.columns[-3:]),
-        (("both", 0.1), ("both", 0.03), runs.columns[-3:]), (("both", 0.1), ("proposed", 0.1), runs.columns[-3:]),
-        (("both", 0.03), ("proposed", 0.03), runs.columns[-3:]), (("both", 0.1), ("normal", 0.03), runs.columns[-3:]),
-        (("both", 0.1), ("normal", 0.3), runs.columns[-3:]),
-        (("proposed", 0.03), ("normal", 0.1), runs.columns[-3:-1]), (("proposed", 0.03), ("normal", 0.3), runs.columns[-3:-1]),
-    ]  # fmt: skip
-    for one, other, columns in told:
-        for column in columns:
-            expected = interval(*(100 * value for value in evaluate.seed_interval(at[one][column] - at[other][column])))
-            assert expected in pages["RESULTS.md"], (one, other, column, expected)
-            assert (one, other) != (("both", 0.1), ("proposed", 0.1)) or expected in pages["08"]
+        own = runs[(runs.method == method) & (runs.epochs == 10)]
+        assert [own[own.seed == seed].set_index("lr")["validation, noisy"].idxmax() for seed in range(3)] == [best] * 3
+    table = rates.apart_by_width()
+    for one, other in rates.PAIRS:
+        seeds = sorted(set(TRIED[one]) & set(TRIED[other]))
+        apart = [accuracies[one, seed] - accuracies[other, seed] for seed in seeds]
+        cells = [interval(*(100 * value for value in evaluate.seed_interval(level))) for level in zip(*apart, strict=True)]
+        *told, n = table.loc[f"{one} − {other}"]
+        assert [cell.replace("+", "").replace("-0.0", "0.0") for cell in told] == cells and n == str(len(seeds))
+    said, _, below = pages["RESULTS.md"].partition("### `brief` at a quarter of the width")[2].partition("<!-- rates: generated -->")
+    shown, told = below.partition("<!-- end -->")[0], re.findall(INTERVAL, said)
+    assert len(told) > 8 and [one for one in told if one not in shown and opposite(one) not in shown] == []
 
 
 def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
