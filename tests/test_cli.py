@@ -239,3 +239,23 @@ def test_the_library_runs_headless():
         [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(HOME / "lib")}, capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("adversary", "--autoattack-images", "-3"), "autoattack_images = -3 must not be negative"),
+        (("replicate", "--attacked", "-5"), "attacked = -5 must not be negative"),
+        (("sweep", "--draws", "5000"), "draws = 5,000: at most 1,000 can be drawn"),
+        (("train", "--skip-bad"), "skip_bad is for one's own pictures: leave it out with digits"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_trained(command, words, told):
+    assert told in one_line(command(*words))
+
+
+def test_the_runs_that_did_not_fail_have_their_records(command, tmp_path):
+    words = ("--methods", "normal,proposed", "--width", "4", "--dim", "8", "--images", "128", "--epochs", "3", "--lr", "5")
+    done = command("train", *words, "--records", tmp_path)
+    assert done.returncode == 1 and "1 of 2 runs failed" in done.stderr, done.stderr
+    assert [files.read_json(path)["config"]["method"] for path in tmp_path.glob("digits-digits/*.json")] == ["normal"]

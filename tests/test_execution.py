@@ -64,3 +64,14 @@ def wait_until(condition, seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"
         time.sleep(0.1)
+
+
+def test_notebooks_have_the_cache_of_the_study(tmp_path, monkeypatch):
+    """A relative PENULTIMATE_CACHE would lead elsewhere from the folder that they run in."""
+    monkeypatch.setattr(execution, "HOME", tmp_path)
+    monkeypatch.setattr(execution, "CACHE", tmp_path / "mine")
+    monkeypatch.setenv("PENULTIMATE_CACHE", "mine")
+    notebook(tmp_path, "00_where.ipynb", 'import os; print(os.environ["PENULTIMATE_CACHE"])')
+    execution.run(tmp_path / "out", {"dataset": "cifar10", "preset": "small"})
+    executed = nbformat.read(tmp_path / "out" / "notebooks" / "00_where.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"{tmp_path / 'mine'}\n"

@@ -113,3 +113,12 @@ def test_a_legend_names_two_classes_and_not_a_hundred(classes, shown):
     figure = figures_features.umap_panels(maps, labels, wrong, [f"class {c}" for c in range(classes)], "UMAP")
     assert sum(trace.showlegend for trace in figure.data) == shown
     assert figure.layout.legend.title.text == ("100 classes" if classes == 100 else "class")
+
+
+def test_an_older_picture_does_not_pass_for_a_new_one(tmp_path, monkeypatch):
+    """Plotly says nothing of a figure that it cannot draw."""
+    (tmp_path / "t.png").write_bytes(b"old")
+    monkeypatch.setattr(drawing.pio, "write_images", lambda *given, **named: None)
+    with pytest.raises(RuntimeError, match=r"plotly could not draw t.png \(a title\)"):
+        figures.export([figures.blank("a title")], [tmp_path / "t.png"])
+    assert (tmp_path / "t.png").read_bytes() == b"old"

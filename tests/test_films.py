@@ -17,7 +17,7 @@ from penultimate.runs import Run, load_or_train
 from penultimate.study import films
 from penultimate.study.films import collect, film, read, scenes
 from penultimate.support import files
-from penultimate.train import KEPT_IMAGES, OutOfTime, kept_epochs, train
+from penultimate.train import KEPT_IMAGES, OutOfTime, Trainer, kept_epochs, train
 
 CLASSES, DRAWN = (4, 0, 7), 20  # fewer than there are of each class
 
@@ -210,3 +210,13 @@ def test_a_crash_between_features_and_checkpoint_leaves_the_same_features(run, t
         patched.setattr(files, "write_tensors", full)
         interrupted()
     assert same(interrupted(), run.kept)
+
+
+def test_features_beyond_half_precision_are_kept_as_they_are(tiny, digits):
+    """A network on its way to a collapse, or back from one, may have features above 65,504: as inf they would be nobody's."""
+    trainer = Trainer(tiny(), digits, "cpu")
+    assert trainer.features()["clean"].dtype == torch.float16
+    with torch.no_grad():
+        trainer.model.embed.weight.mul_(1e8)
+    kept = trainer.features()
+    assert kept["clean"].isfinite().all() and kept["clean"].abs().max() > 65_504 and kept["noisy"].dtype == torch.float32

@@ -193,7 +193,7 @@ def test_the_suggested_level_is_the_smallest_that_costs_five_points():
 
 def test_what_is_settled_holds_for_later_runs_and_their_tables(two_classes, store, monkeypatch):
     asked = []
-    monkeypatch.setattr(suggest, "noise_level", lambda *given: asked.append(1) or (0.1, suggest.pd.Series({0.0: 1.0, 0.1: 0.9})))
+    monkeypatch.setattr(suggest, "noise_level", lambda *given, **named: asked.append(1) or (0.1, suggest.pd.Series({0.0: 1.0, 0.1: 0.9})))
     settled = suggest.settle(two_classes, store=store, flip=False, **FAST)
     assert suggest.said(settled).startswith(
         "noise trained with: 0.1 (25.5/255), the smallest tried that costs `normal` 5 points (validation split: 10.0"
@@ -248,3 +248,68 @@ def test_left_and_right_are_each_others_mirror_image():
         return middle(30) - middle(46)
 
     assert np.mean([lean("right", s) for s in range(20)]) > 4 and np.mean([lean("left", s) for s in range(20)]) < -4
+
+
+def test_a_run_measured_at_other_levels_than_are_settled_now_is_measured_again_not_trained(two_classes, store, capsys):
+    """`train` measures at the default levels, a study at those that its noise calls for: none of its methods may be left alone there."""
+    alone = train_all([Config(dataset=two_classes, method="normal", sigma=0.1, **FAST)], store=store)[0]
+    suggest.settle(two_classes, store=store, sigma=0.1, **FAST)
+    found = train_all([Config(dataset=two_classes, method=method) for method in ("normal", "both")], store=store)
+    assert "measured at other noise levels before; measuring it again" in capsys.readouterr().err
+    assert found[0].config == alone.config and found[0].history == alone.history
+    levels = [run.record["metrics"]["last"]["gaussian"]["levels"] for run in found]
+    assert levels == [[0.0, 0.05, 0.1, 0.15, 0.2]] * 2 != [alone.record["metrics"]["last"]["gaussian"]["levels"]] * 2
+    correct = [r["metrics"]["last"]["gaussian"]["accuracy"][levels[0].index(0.1)] for r in (alone.record, found[0].record) if levels]
+    old = alone.record["metrics"]["last"]["gaussian"]
+    assert correct[1] == old["accuracy"][old["levels"].index(0.1)]  # at a level that both have, the same network says the same
+    assert runs.load_or_train(found[0].config, store=store).record == found[0].record and not capsys.readouterr().err
+
+
+def test_a_noise_whose_level_is_no_standard_deviation_has_none_suggested(two_classes, store):
+    with pytest.raises(InputError, match="noise = salt_pepper: a level can be suggested of coin_flip, .*; of any other give --sigma"):
+        suggest.settle(two_classes, store=store, noise="salt_pepper", **FAST)
+    assert not store.exists() and data.settings(two_classes) == {}  # said before a pilot is trained, and nothing is settled
+    assert suggest.settle(two_classes, store=store, noise="salt_pepper", sigma=0.2, **FAST)["fields"]["sigma"] == 0.2
+
+
+def test_the_suggested_level_is_of_the_noise_asked_for():
+    """One pixel, 0.45 or 0.55: a coin flip turns every second one as soon as it is larger than 0.05, 12.75/255, and none before."""
+    pixels = torch.tensor([[115], [140]], dtype=torch.uint8).repeat(4000, 1).reshape(-1, 1, 1, 1)
+    split = Split(pixels, torch.tensor([0, 1]).repeat(4000), torch.ones(8000, dtype=torch.bool))
+    level, accuracy = suggest.noise_level(Brightness(), split, noise="coin_flip")
+    assert level == 16 / 255 and accuracy[12 / 255] == 1 and accuracy[level] == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("collapse", [0.0, 1e-20])
+def test_a_run_that_collapsed_on_its_way_has_its_film(tiny, tmp_path, collapse):
+    """All features of an epoch in one point, or nearly: the plane is any that holds it, and a study goes on to its report."""
+    run = runs.load_or_train(tiny(), store=tmp_path)
+    for path in (run.folder / "features").glob("epoch-0002*"):
+        tensors, _ = files.read_tensors(path)
+        files.write_tensors(path, tensors | {name: collapse * tensors[name] for name in ("clean", "noisy")})
+    (shot,) = (scene for scene, epoch in zip(films.scenes(films.film(run)), run.kept, strict=True) if epoch == 2)
+    assert np.isfinite(shot.points).all() and np.abs(shot.points).max() <= 1e-6
+
+
+def test_films_of_another_folder_of_the_same_name_are_not_taken(tmp_path):
+    """Nor is one of other settings where the data set's own are there."""
+    folder = tmp_path / "films" / "pics-small"
+    film = files.read_json(next((records.COMMITTED / "films" / "digits-digits").glob("*normal*")))
+    for name, dataset, epochs in (("z", "a/pics", 24), ("y", "b/pics", 12), ("x", "b/pics", 13)):
+        config = dataclasses.asdict(Config(dataset=dataset, method="normal", epochs=epochs))
+        files.write_json(folder / f"{name}.json", film | {"name": name, "config": config})
+    found = films.read(tmp_path, "b/pics", "small")
+    assert {method: one["name"] for method, one in found.items()} == {"normal": "y"}  # 12 epochs are what `small` has
+
+
+def test_an_exchanged_file_of_a_named_data_set_is_noticed(keras_npz, tmp_path, store):
+    """As where the official archive takes the place of a rebuilt copy; a run is found by the name of its data set alone."""
+    roots = [tmp_path / str(i) for i in range(2)]
+    for i, root in enumerate(roots):
+        root.mkdir()
+        keras_npz(train=100, classes=10, name=f"{i}/cifar10.npz", x_test=np.full((12, 5, 4, 3), i, np.uint8))
+    fields = dict(dataset="cifar10", preset="small", method="normal", network="small", width=4, dim=8, epochs=1, images=0, batch=8, pad=1)
+    trained = train_all([Config(**fields)], root=roots[0], store=store)
+    assert train_all([Config(**fields)], root=roots[0], store=store)[0].record == trained[0].record
+    with pytest.raises(InputError, match="was trained on other images than cifar10 holds now"):
+        train_all([Config(**fields)], root=roots[1], store=store)

@@ -226,3 +226,65 @@ def test_any_data_set_can_be_resized(keras_npz):
     splits = data.load(path, image_size=8)
     assert splits.shape == (3, 8, 8) and (splits.train.images == 77).all() and "resized to 8x8" in splits.provenance
     assert data.load("digits", image_size=0).fingerprint == data.load("digits").fingerprint
+
+
+@pytest.mark.parametrize("train, test", [("training_set", "test_set"), ("Train", "TEST"), ("train data", "val"), ("training", "testing")])
+def test_other_names_of_the_splits_are_understood(folder, train, test):
+    root = folder(train, a=6, b=4)
+    folder(test, a=2, b=3)
+    splits = data.load(root)
+    assert splits.classes == ("a", "b") and torch.bincount(splits.test.labels).tolist() == [2, 3]
+
+
+def test_splits_without_their_counterpart_are_no_classes(folder):
+    root = folder("test", name="no train", a=4, b=4)
+    folder("val", name="no train", a=4, b=4)
+    with pytest.raises(InputError, match="no train holds test, val and nothing to go with them: expected a folder of pictures for each"):
+        data.load(root)
+    assert data.load(folder(name="vehicles", train=9, car=9)).classes == ("car", "train")  # a class may be called that
+
+
+def test_a_split_without_class_folders_is_named(folder):
+    """As competitions give it: the test pictures lie in one heap."""
+    root = folder("train", a=4, b=4)
+    (root / "test").mkdir()
+    Image.new("RGB", (9, 7)).save(root / "test" / "1.png")
+    with pytest.raises(InputError, match="test holds no class folder with pictures") as error:
+        data.load(root)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_of_nothing_but_bad_pictures_is_named(folder, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "outside.png")
+    for name in "ab":
+        (tmp_path / "links" / name).mkdir(parents=True)
+        (tmp_path / "links" / name / "1.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(InputError, match="class 'a' of links has 0 usable picture"):
+        data.load(tmp_path / "links", skip_bad=True)
+
+
+def test_pictures_in_a_format_that_is_not_read_are_listed(folder):
+    """A phone's folder may be of one format: a class must not vanish from the data set for that."""
+    root = folder(a=5, b=5)
+    (root / "c").mkdir()
+    (root / "c" / "photo.HEIC").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"c/photo.HEIC: .HEIC is not read: save it as PNG or JPEG"):
+        data.load(root)
+
+
+def test_folders_that_cannot_be_read_are_named(folder, monkeypatch):
+    """To an administrator every folder is readable: the system's answer to others is put in its place."""
+    root, real = folder(a=5, b=5), os.scandir
+
+    def scandir(path):
+        if os.fspath(path) == os.fspath(closed):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    closed = root / "b"
+    with pytest.raises(InputError, match=r"\(b: a folder that cannot be read \(Permission denied\)"):
+        data.load(root)
+    closed = root
+    with pytest.raises(InputError, match=r"my pictures cannot be read \(Permission denied\): make it readable"):
+        data.load(root)

@@ -43,11 +43,15 @@ def test_three_points_keep_their_distances_in_their_plane(seed):
     assert flat[0] == pytest.approx([np.linalg.norm(three[0] - three.mean(0)), 0], abs=1e-12) and flat[1, 1] > 0
 
 
-@pytest.mark.parametrize("third", [2.0, 1.0, -3.0])
-def test_three_points_on_a_line_are_refused(third):
-    one, two = np.random.default_rng(0).normal(size=(2, DIM))
-    with pytest.raises(InputError, match="the three centroids lie on one line: choose other classes"):
-        through(np.stack([one, two, one + third * (two - one)]))
+@pytest.mark.parametrize("apart, third", [(1.0, 2.0), (1.0, 1.0), (1.0, -3.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.0), (1e-13, 2.0)])
+def test_three_points_on_a_line_or_in_one_point_lie_in_their_plane_too(apart, third):
+    """As the centroids of a network that has collapsed; the second and the first may be the same, or the first the mean of the others."""
+    one, direction = np.random.default_rng(0).normal(size=(2, DIM))
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        three = np.stack([one, one + apart * direction, one + third * apart * direction])[order]
+        plane = through(three)
+        assert np.allclose(plane.axes.T @ plane.axes, np.eye(2), atol=1e-12)
+        assert np.allclose(plane.origin + plane.project(three) @ plane.axes.T, three, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

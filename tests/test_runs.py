@@ -385,3 +385,21 @@ def test_without_a_terminal_two_runs_in_step_both_tell_where_they_are(tiny, monk
             told.epoch(config, {"epoch": epoch, "total": 0.5, "test": 0.25})
     lines = [f"  {config.name}: epoch {epoch}/3, loss 0.500, test 25.0 %" for epoch in (1, 3) for config in pair]
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_narrow_networks_compute_on_one_thread_however_many_processes_there_are(tiny, tmp_path):
+    """So a run stopped under two processes goes on under one to the bit, on a machine of many cores too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = [
+            jobs.train_all(
+                [tiny(method=method, epochs=1) for method in ("normal", "both")], store=tmp_path / str(processes), jobs=processes
+            )
+            for processes in (1, 2)
+        ]
+    finally:
+        torch.set_num_threads(before)
+    assert [run.record["environment"]["threads"] for runs in found for run in runs] == [1] * 4
+    for one, two in zip(*found, strict=True):
+        assert all(torch.equal(one.model.state_dict()[name], tensor) for name, tensor in two.model.state_dict().items())

@@ -16,7 +16,7 @@ import torch
 
 from . import InputError, data, one_of, runs
 from .progress import NotBegun, Progress
-from .runs import STORE, Config, Run, check_pictures, load_or_train, stored
+from .runs import STORE, Config, Run, check_pictures, load_or_train, measured_as_settled, stored
 from .support import engines
 from .support.devices import usable
 from .train import OutOfTime
@@ -64,7 +64,7 @@ def train_all(
     if jobs < 1:
         raise InputError(f"jobs = {jobs}: at least one process is needed")
     store = store or STORE
-    found = {c: stored(c, store) for c in configs}
+    found = {c: run if (run := stored(c, store)) and measured_as_settled(run) else None for c in configs}
     waiting = [c for c in found if not found[c]]
     if len(waiting) < len(found):
         check_pictures([run for run in found.values() if run], root)  # said before anything is trained
@@ -145,7 +145,8 @@ def _in_processes(waiting: list[Config], progress: Progress, jobs: int, options:
         queue = manager.Queue()
         listener = threading.Thread(target=lambda: [progress.epoch(*message) for message in iter(queue.get, None)])
         listener.start()
-        calls = [(_work, config, options, queue, max(1, torch.get_num_threads() // jobs)) for config in waiting]
+        share = max(1, torch.get_num_threads() // jobs)
+        calls = [(_work, config, options, queue, 1 if config.width <= NARROW else share) for config in waiting]
         try:
             with _ctrl_c_ignored():  # by the workers, which inherit it: joblib ends them, and files appear whole or not at all
                 found = engines.handed_out(calls, dict(backend="loky"), jobs)

@@ -65,6 +65,25 @@ def curved(config: Config) -> int:
     return CURVED // 4 if config.preset == "brief" else CURVED
 
 
+def levels_of(config: Config) -> list[float]:
+    """The standard deviations of the noise at which a run is measured, its own among them; for one's own data as they were settled.
+
+    >>> levels_of(Config(sigma=0.25))
+    [0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5]
+    """
+    settled = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
+    return sorted({*settled, config.sigma})
+
+
+def told(levels: list[float]) -> list[float]:
+    """Levels as records have them.
+
+    >>> told([8 / 255])
+    [0.031373]
+    """
+    return [round(level, 6) for level in levels]
+
+
 @torch.inference_mode()
 def measure(model: Classifier, splits: Splits, config: Config) -> dict:
     """Accuracy on test under Gaussian noise (levels x draws), the correctness of each image, and the feature geometry; `at_length`,
@@ -77,10 +96,9 @@ def measure(model: Classifier, splits: Splits, config: Config) -> dict:
     (['gaussian', 'geometry'], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], 5)
     """
     test = splits.test.to(model.head.weight.device)
-    measured = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
-    levels = sorted({*measured, config.sigma})
+    levels = levels_of(config)
     correct = correctness(model, test.images, test.labels, "gaussian", levels, draws(config))
-    gaussian = {"levels": [round(level, 6) for level in levels], "accuracy": correct.mean(2).round(6).tolist(), "correct": pack(correct)}
+    gaussian = {"levels": told(levels), "accuracy": correct.mean(2).round(6).tolist(), "correct": pack(correct)}
     if data.is_own(config.dataset):
         gaussian["balanced"] = balanced(correct, splits.test.labels).round(6).tolist()
     if not test.exact.all():

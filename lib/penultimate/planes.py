@@ -31,18 +31,23 @@ FLAT = Plane(np.zeros(2), np.eye(2))  # a feature space that is a plane already
 def through(three: np.ndarray) -> Plane:
     """The plane through three points (3,d), their mean as origin, the first to the right of it, the second above.
 
+    Where they lie on one line or in one point, as the centroids of a network that has collapsed, a plane that holds it.
+
     >>> corners = np.array([[2.0, 0, 5], [-1, 3, 5], [-1, -3, 5]])
     >>> through(corners).project(corners).round(6) + 0.0
     array([[ 2.,  0.],
            [-1.,  3.],
            [-1., -3.]])
     """
-    origin = three.mean(0)
+    origin, basis = three.mean(0), np.eye(three.shape[1])
     right, up = three[0] - origin, three[1] - origin
-    first = right / max(np.linalg.norm(right), np.finfo(float).tiny)
+    smallest = 1e-9 * np.abs(three).max()
+    first = right if np.linalg.norm(right) > smallest else up if np.linalg.norm(up) > smallest else basis[0]
+    first = first / np.linalg.norm(first)
     up = up - (up @ first) * first
-    if not np.linalg.norm(up) > 1e-9 * np.linalg.norm(right):
-        raise InputError("the three centroids lie on one line: choose other classes")
+    if not np.linalg.norm(up) > smallest:  # any direction that is not the first
+        up = basis[np.abs(first).argmin()]
+        up = up - (up @ first) * first
     return Plane(origin, np.stack([first, up / np.linalg.norm(up)], axis=1))
 
 

@@ -1,6 +1,7 @@
 """A run is found by its configuration: loaded where it exists, trained where it does not, locked while it trains."""
 
 import dataclasses
+import functools
 import hashlib
 import platform
 import re
@@ -8,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -41,7 +41,7 @@ class Run:
         """One row per epoch: mean of every term, learning rate, accuracy on the watched splits, seconds."""
         return self.record["history"]
 
-    @cached_property
+    @functools.cached_property
     def model(self) -> Classifier:
         """The network after the last epoch, on the CPU, in evaluation mode."""
         path = self.folder / integrity.WEIGHTS
@@ -52,7 +52,7 @@ class Run:
                 f"{path} does not hold the weights of {self.config.name}: delete its folder, and it is trained again"
             ) from error
 
-    @cached_property
+    @functools.cached_property
     def kept(self) -> dict[int, dict[str, Tensor]]:
         """Epoch -> what `Trainer.features` gave then: clean and noisy features (N,d) of a sample of test images, weight, bias.
 
@@ -77,8 +77,8 @@ def load_or_train(
     """The run of a configuration: from the store (data/cache/runs) if it is there, else trained, measured and stored.
 
     root: the folder of data sets. An interrupted run goes on from its checkpoint. Two processes that ask for the same
-    run train it once; a stored run that is not what was written is trained again, and a line says so. Raises train.OutOfTime
-    at the deadline (a time.time()).
+    run train it once; a stored run that is not what was written is trained again, and a line says so. One that was measured at other
+    noise levels than are settled now, for one's own data, is measured again. Raises train.OutOfTime at the deadline (a time.time()).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as store:
@@ -90,12 +90,16 @@ def load_or_train(
     store = store or STORE
     if found := stored(config, store):
         check_pictures([found], root)
-        return found
+        if measured_as_settled(found):
+            return found
     splits, folder = data.load(config.dataset, root, config.image_size), store / config.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder, deadline):
-            if not stored(config, store):  # another process may have trained it meanwhile
+            found = stored(config, store)  # another process may have trained it meanwhile
+            if found and not measured_as_settled(found):
+                _measure_again(found, splits, device)
+            elif not found:
                 _clear_if_damaged(config, folder)
                 _train(config, splits, folder, device, deadline, on_epoch)
     except OSError as error:
@@ -106,13 +110,13 @@ def load_or_train(
 
 
 def check_pictures(found: list[Run], root=None) -> None:
-    """Raise InputError where one's own pictures are no longer those that a run was trained on (it is found by their path).
+    """Raise InputError where a data set no longer has the pictures that a run was trained on: a run is found by its name or path.
 
-    >>> check_pictures([Run(Config(), Path("store"), {})])  # digits are nobody's own: nothing to check
+    >>> check_pictures([Run(Config(), Path("store"), {})])  # digits come with scikit-learn: nothing to check
     """
-    own = [run for run in found if data.is_own(run.config.dataset)]
-    now = {seen: data.load(seen[0], root, seen[1]).fingerprint for seen in {(run.config.dataset, run.config.image_size) for run in own}}
-    other = [run for run in own if run.record["data"]["fingerprint"] != now[run.config.dataset, run.config.image_size]]
+    asked = [run for run in found if run.config.dataset != "digits"]
+    now = {seen: _fingerprint(*seen, root) for seen in {(run.config.dataset, run.config.image_size) for run in asked}}
+    other = [run for run in asked if run.record["data"]["fingerprint"] != now[run.config.dataset, run.config.image_size]]
     if other:
         config, then = other[0].config, other[0].record["data"]["fingerprint"]
         more = f" (and {len(other) - 1} more)" * (len(other) > 1)
@@ -121,6 +125,15 @@ def check_pictures(found: list[Run], root=None) -> None:
             f"{config.name}{more} was trained on other images than {config.dataset} holds now (sha256 {then[:10]}, now "
             f"{now[config.dataset, config.image_size][:10]}): put the former ones back, or delete {' '.join(folders)} to train again"
         )
+
+
+def _fingerprint(dataset: str, side: int, root) -> str:
+    return data.load(dataset, root, side).fingerprint if data.is_own(dataset) else _fingerprint_of_named(dataset, side, root)
+
+
+@functools.lru_cache  # of one's own pictures the manifest is looked at each time; these are files of hundreds of megabytes
+def _fingerprint_of_named(dataset: str, side: int, root) -> str:
+    return data.load(dataset, root, side).fingerprint
 
 
 def stored(config: Config, store: Path) -> Run | None:
@@ -132,6 +145,23 @@ def stored(config: Config, store: Path) -> Run | None:
     if not integrity.finished(folder) or integrity.damage(folder, config.name):
         return None
     return Run(config, folder, files.read_json(folder / integrity.RECORD))
+
+
+def measured_as_settled(run: Run) -> bool:
+    """Whether a run was measured at the noise levels at which its data is measured now: those of one's own data follow its noise.
+
+    >>> gaussian = {"levels": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]}
+    >>> measured_as_settled(Run(Config(), Path("store"), {"metrics": {"last": {"gaussian": gaussian}}}))
+    True
+    """
+    return run.record["metrics"]["last"]["gaussian"]["levels"] == metrics.told(metrics.levels_of(run.config))
+
+
+def _measure_again(run: Run, splits: data.Splits, device: str) -> None:
+    """Renew what depends on the noise levels; of the epoch that was best on test no weights are left, so that it is left out."""
+    print(f"{run.config.name}: measured at other noise levels before; measuring it again", file=sys.stderr, flush=True)
+    last = metrics.measure(placed(run.model, torch.device(device)), splits, run.config)
+    integrity.finish(run.folder, run.record | {"metrics": {"last": run.record["metrics"]["last"] | last}})
 
 
 def _clear_if_damaged(config: Config, folder: Path) -> None:

@@ -140,11 +140,13 @@ class Trainer:
             raise FloatingPointError(f"{self.config.name}: weights are not finite after epoch {epoch + 1}: {mend}")
 
     def features(self) -> dict[str, Tensor]:
-        """clean, noisy: features (N,d) of a sample of test images, float16, for pictures of training; the head's weight and bias."""
+        """clean, noisy: features (N,d) of a sample of test images, for pictures of training, float16 where they fit; the head's weight and
+        bias."""
         images = to_unit(self.looked_at.images)
         noise = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
         with self.as_written():
-            kept = {name: penultimate_features(self.model, view).half() for name, view in (("clean", images), ("noisy", noise))}
+            whole = {name: penultimate_features(self.model, view) for name, view in (("clean", images), ("noisy", noise))}
+        kept = {name: half if (half := q.half()).isfinite().all() else q for name, q in whole.items()}  # from 65,520 on, half is inf
         return kept | {"weight": self.model.head.weight, "bias": self.model.head.bias}
 
     def _watch(self) -> dict[str, float]:

@@ -47,21 +47,31 @@ def train(
 
     Example: python -m penultimate train --methods normal,proposed --seeds 0-4 --jobs 2 --epochs 10
     """
-    from ..jobs import train_all
+    from ..jobs import RunsFailed, train_all
     from ..records import collect, level_name
     from ..study import films
     from ..support import own
 
-    if skip_bad is not None and data.is_own(dataset):
+    if skip_bad is not None:
+        if not data.is_own(dataset):
+            raise InputError(f"skip_bad is for one's own pictures: leave it out with {dataset}")
         own.settle(dataset, data.CACHE, skip_bad=skip_bad)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
     if data.is_own(dataset) and "sigma" not in fields | data.settings(dataset).get("fields", {}):
         data.load(dataset, data_root, configs[0].image_size)  # what is no data set has no noise level
         typer.echo(f"noise trained with: {level_name(configs[0].sigma)}, the default; `study` finds the level that this data calls for")
-    runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
-    if records:
-        collect([run.record for run in runs], records)
-        films.collect(runs, records, data_root)
+
+    def keep(runs: list) -> None:
+        if records:
+            collect([run.record for run in runs], records)
+            films.collect(runs, records, data_root)
+
+    try:
+        runs = train_all(configs, device, data_root, budget=seconds_of(budget), jobs=jobs, backend=backend, address=address)
+    except RunsFailed as error:
+        keep(error.finished)
+        raise
+    keep(runs)
     for run in runs:
         gaussian = run.record["metrics"]["last"]["gaussian"]
         accuracy = "  ".join(f"{100 * sum(a) / len(a):.1f}" for a in gaussian["accuracy"])
@@ -92,6 +102,8 @@ def sweep(
     from ..support.devices import usable
 
     at_least_one("draws", draws)
+    if draws > evaluate.MOST_DRAWS:
+        raise InputError(f"draws = {draws:,}: at most {evaluate.MOST_DRAWS:,} can be drawn")
     amounts, tables = numbers_of("levels", levels), []
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
     test = data.load(dataset, data_root, fields.get("image_size")).test.to(usable(device))

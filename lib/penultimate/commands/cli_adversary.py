@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .. import at_least_one
+from .. import InputError, at_least_one
 from ..runs import Config, grid
 from .options import DataRoot, Dataset, Device, Methods, Preset, Records, Seeds, TestImages, app, methods_of, seeds_of, with_config_fields
 
@@ -35,7 +35,8 @@ def adversary(
     sizes = dict(images=test_images, checked=checked_images, certified=certified_images, n=draws)
     for what, size in sizes.items():
         at_least_one(what, size)
-
+    if autoattack_images < 0:
+        raise InputError(f"autoattack_images = {autoattack_images} must not be negative: 0 attacks none")
     classes = len(data.load(dataset, data_root, fields.get("image_size")).classes)
     if classes < attacks.FEWEST and autoattack_images:
         typer.echo(f"{classes} classes: AutoAttack needs {attacks.FEWEST} and is left out")

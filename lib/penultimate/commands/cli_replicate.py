@@ -34,6 +34,8 @@ def replicate(
     from ..records import collect
     from ..study import films, measured, replication
 
+    if attacked < 0:
+        raise InputError(f"attacked = {attacked} must not be negative: 0 attacks none")
     if not fields and dataset not in PUBLISHED:
         raise InputError(
             f"dataset {dataset!r} is not the paper's: choose {' or '.join(PUBLISHED)}, or try it with a field of Config (--width 8)"

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .. import InputError
-from ..data import HOME, is_own, load
+from ..data import CACHE, HOME, is_own, load
 from ..support import files
 
 ON_OWN_DATA = ("00", "02", "03", "04")  # the notebooks that read well on any data; the others are about digits and CIFAR-10
@@ -38,6 +38,7 @@ def run(out: Path, given: dict) -> None:
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
     running: list[subprocess.Popen] = []
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # with more, threads of the two wait for each other
+    here = {"PENULTIMATE_CACHE": str(CACHE)}  # they run in their own folder, where a relative path leads elsewhere
     given = given | {"records_folder": str(out / "records"), "findings_folder": str(out / "findings")}
 
     def execute(source: Path) -> None:
@@ -52,7 +53,7 @@ def run(out: Path, given: dict) -> None:
         target = out / "notebooks" / source.name
         papermill = [sys.executable, "-m", "papermill", source.name, str(target), "--no-progress-bar", "-k", "python3", *options]
         quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        started = subprocess.Popen(papermill, cwd=source.parent, env=threads | os.environ, **quiet)
+        started = subprocess.Popen(papermill, cwd=source.parent, env=threads | os.environ | here, **quiet)
         running.append(started)
         _, said = started.communicate()
         if started.returncode:

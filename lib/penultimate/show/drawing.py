@@ -10,6 +10,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from ..support import files
+
 PATIENCE = 180  # seconds for a browser to draw a batch of figures
 
 
@@ -22,26 +24,27 @@ def export(figures: list[go.Figure], paths: list[Path]) -> bool:
     from choreographer.errors import BrowserClosedError, BrowserDepsError, BrowserFailedError, ChromeNotFoundError
 
     logging.getLogger("choreographer.channels.pipe").addFilter(_matters)
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
     sizes = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
-    for _ in range(2):
-        ended = threading.Event()
-        watch = threading.Timer(PATIENCE, _end_browsers, [ended])
-        watch.daemon = True
-        watch.start()
-        try:
-            pio.write_images(figures, [str(path) for path in paths], scale=2, **sizes)  # says nothing of a figure that it cannot draw
-        except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError, BrowserClosedError):
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = [Path(folder) / f"{i}.png" for i in range(len(paths))]  # an older picture at its path must not pass for a new one
+        for _ in range(2):
+            ended = threading.Event()
+            watch = threading.Timer(PATIENCE, _end_browsers, [ended])
+            watch.daemon = True
+            watch.start()
+            try:
+                pio.write_images(figures, [str(path) for path in drawn], scale=2, **sizes)  # says nothing of a figure that it cannot draw
+            except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError, BrowserClosedError):
+                if not ended.is_set():
+                    return False
+            finally:
+                watch.cancel()
             if not ended.is_set():
-                return False
-        finally:
-            watch.cancel()
-        if not ended.is_set():
-            break
-    for figure, path in zip(figures, paths, strict=True):
-        if not path.exists():
-            raise RuntimeError(f"plotly could not draw {path.name} ({figure.layout.title.text}): figure.to_image() says why")
+                break
+        for figure, new, path in zip(figures, drawn, paths, strict=True):
+            if not new.exists():
+                raise RuntimeError(f"plotly could not draw {path.name} ({figure.layout.title.text}): figure.to_image() says why")
+            files.write(path, new.read_bytes())
     return True
 
 

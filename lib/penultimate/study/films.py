@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import InputError, data, losses
+from .. import InputError, data, losses, records
 from ..centroids import class_means
 from ..planes import Scene, scene
 from ..runs import Run
@@ -94,7 +94,8 @@ def collect(runs: list[Run], folder: Path, root=None) -> None:
 
 
 def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:
-    """The films of a data set under a folder of records: method -> film."""
+    """The films of a data set under a folder of records: method -> film; where there are several, of the run that changes nothing."""
     paths = sorted((folder / "films" / f"{data.short(dataset)}-{preset}").glob("*.json"))
     found = [checks.read(path, checks.film, "film") for path in paths]
-    return {one["config"]["method"]: one for one in found}
+    own = [one for one in found if one["config"]["dataset"] == dataset]  # two folders may share a name
+    return {one["config"]["method"]: one for one in sorted(own, key=lambda one: not records.changed(one["config"]))}

@@ -133,10 +133,10 @@ def _splits(root: Path, tensors: dict[str, torch.Tensor], about: dict, side: int
         _enough(root, labels[rows["all"]], classes, 3, "one each to train, to validate and to test")
         rows["train"], rows["test"] = held_out(rows["all"], labels, TEST_SHARE)
     if "validation" not in rows:
-        _enough(root, labels[rows["train"]], classes, 2, "to train and to validate")
+        _enough(root, labels[rows.get("train", [])], classes, 2, "to train and to validate")
         rows["train"], rows["validation"] = held_out(rows["train"], labels, VALIDATION_SHARE)
     for part in ("train", "validation", "test"):
-        _enough(root, labels[rows[part]], classes, 1, f"for {part}")
+        _enough(root, labels[rows.get(part, [])], classes, 1, f"for {part}")
     whole = Split(tensors["images"], tensors["labels"], torch.ones(len(labels), dtype=torch.bool))
     splits = [whole[torch.from_numpy(rows[part])] for part in ("train", "validation", "test")]
     given = "its own test folder" if "all" not in rows else f"test: {100 * TEST_SHARE:.0f} % of each class"

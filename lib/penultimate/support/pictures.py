@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import unicodedata
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from .. import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # by content, so that no other decoder is ever started
-PARTS = {"train": "train", "training": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
+OTHERS = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".svg"}  # pictures, not read
+PART = re.compile(r"(train|training|test|testing|val|valid|validation)([ _-]?(set|data|images|split))?", re.IGNORECASE)
+PARTS = {"tr": "train", "te": "test", "va": "validation"}
 MOST_PIXELS = 50_000_000  # more in one picture is a decompression bomb, or a picture to be made smaller first
 LAYOUT = "a folder of pictures for each class (FOLDER/cat/1.png), or train/ and test/ with such folders"
 
@@ -53,17 +56,20 @@ def shown(name: str) -> str:
 def find(root: str | Path) -> Found:
     """The pictures under a folder, in the order of their names: class folders, or train/ and test/ (and validation/) that hold them.
 
-    Hidden files are passed over. A link that leads out of the folder is not followed but listed as bad.
-    Raises InputError where there is no folder, no class folder, or train and test do not have the same classes.
+    Hidden files are passed over. A link that leads out of the folder is not followed but listed as bad, as are folders that cannot be
+    read and pictures in formats that are not read.
+    Raises InputError where there is no folder, no class folder, train without test, or where the two do not have the same classes.
     """
     root = Path(root).resolve()
     if not root.is_dir():
         raise InputError(f"{shown(str(root))} is not a folder: expected {LAYOUT}")
     at_top, bad, ignored = _folders(root, root)
-    parts = {PARTS[name.lower()]: name for name in at_top if name.lower() in PARTS}
+    parts = {PARTS[name[:2].lower()]: name for name in at_top if PART.fullmatch(name)}
     if "train" in parts and "test" not in parts and "validation" in parts:  # train/ and val/ alone: val is what is tested on
         parts["test"] = parts.pop("validation")
     if not {"train", "test"} <= set(parts):
+        if at_top and all(PART.fullmatch(name) for name in at_top):  # "train" among others may be a class
+            raise InputError(f"{shown(str(root))} holds {', '.join(map(shown, at_top))} and nothing to go with them: expected {LAYOUT}")
         parts = {"all": ""}
     else:
         ignored += [f"{name}{os.sep}" for name in at_top if name not in parts.values()]
@@ -76,6 +82,8 @@ def find(root: str | Path) -> Found:
             bad, ignored = bad | more_bad, ignored + more_ignored
             if files or more_bad:
                 held.setdefault(part, {}).setdefault(shown(folder), []).extend(files)
+        if name and part not in held:
+            raise InputError(f"{shown(str(root / name))} holds no class folder with pictures: expected {LAYOUT}")
     classes = tuple(sorted(held.get("train", held.get("all", {}))))
     if len(classes) < 2:
         raise InputError(f"{shown(str(root))} holds {len(classes)} class folder(s) with pictures, needed are two: expected {LAYOUT}")
@@ -94,7 +102,11 @@ def _inside(path: Path, root: Path) -> bool:
 def _folders(folder: Path, root: Path) -> tuple[list[str], dict[str, str], list[str]]:
     """Names of the folders within a folder; links among them as bad; files beside them as ignored."""
     names, bad, ignored = [], {}, []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{shown(str(folder))} cannot be read ({error.strerror}): make it readable") from error
+    for entry in entries:
         if entry.name.startswith((".", "__MACOSX")):
             continue
         if entry.is_symlink() and not os.path.isfile(entry.path):  # entry.is_file() raises where a link leads to itself
@@ -108,7 +120,11 @@ def _folders(folder: Path, root: Path) -> tuple[list[str], dict[str, str], list[
 
 def _files(folder: Path, root: Path) -> tuple[list[str], dict[str, str], list[str]]:
     files, bad, ignored = [], {}, []
-    for here, folders, names in os.walk(folder):  # does not follow links
+
+    def refused(error: OSError) -> None:
+        bad[os.path.relpath(error.filename, root)] = f"a folder that cannot be read ({error.strerror})"
+
+    for here, folders, names in os.walk(folder, onerror=refused):  # does not follow links
         for name in sorted(n for n in folders if os.path.islink(os.path.join(here, n))):
             bad[os.path.relpath(os.path.join(here, name), root)] = "a link to a folder: put the pictures themselves there"
         folders[:] = sorted(n for n in folders if not n.startswith((".", "__MACOSX")))
@@ -117,7 +133,9 @@ def _files(folder: Path, root: Path) -> tuple[list[str], dict[str, str], list[st
             relative = os.path.relpath(path, root)
             if name.startswith("."):
                 continue
-            if path.suffix.lower() not in SUFFIXES:
+            if path.suffix.lower() in OTHERS:
+                bad[relative] = f"{path.suffix} is not read: save it as PNG or JPEG"
+            elif path.suffix.lower() not in SUFFIXES:
                 ignored.append(relative)
             elif path.is_symlink() and not path.exists():
                 bad[relative] = "a link to nothing"
