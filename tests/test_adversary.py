@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from penultimate import data, evaluate
+from penultimate import InputError, data, evaluate
 from penultimate.evaluate import pack, unpack
 from penultimate.model import predict
-from penultimate.runs import load_or_train
+from penultimate.runs import Run, load_or_train
 from penultimate.show import figures_adversary as draw
 from penultimate.study import adversary, adversary_rules, adversary_tables, checks
 from penultimate.support import files
@@ -107,7 +107,7 @@ def test_claims_follow_from_the_records(folder):
 
 MASKED = {
     "large": dict(large=0.06), "steps": dict(by_steps={"5": 0.5, "10": 0.4, "100": 0.43}),
-    "transferred": dict(transferred={"normal": 0.47}), "autoattack": dict(autoattack=4),
+    "transferred": dict(transferred={"normal": 0.47}), "autoattack": dict(autoattack=4), "none transferred": dict(transferred={}),
 }  # fmt: skip
 
 
@@ -118,14 +118,15 @@ def test_each_sign_of_masked_gradients_is_seen(tmp_path, case):
         files.write_json(tmp_path / checks.place(record), record)
     found = adversary_rules.checked(adversary_rules.read(tmp_path))
     assert found.unmasked.tolist() == [True, False]
-    assert adversary_tables.checks_table(adversary_rules.read(tmp_path)).unmasked.tolist() == ["1 of 2"]
+    of = 1 if case == "none transferred" else 2  # of a network that was not tried nothing is said
+    assert adversary_tables.checks_table(adversary_rules.read(tmp_path)).unmasked.tolist() == [f"1 of {of}"]
 
 
 def curvature_rows(order):
     """Curvature of the first 40 images of the shuffle, in the file's order; each number is the image's place in the file."""
     at = np.sort(order[:40]).astype(float)
     images = {name: at.copy() for name in ("kappa", "frobenius", "kappa_matched", "frobenius_matched", "margin", "slope")}
-    record = {"data": {"test_images": 40}}
+    record = {"name": made(0, "normal", 0.5)["name"], "data": {"test_images": 40}}
     return pd.DataFrame([dict(method="normal", seed=0, noise="gaussian", network={}, images=images, record=record)])
 
 
@@ -137,6 +138,9 @@ def test_curvature_is_joined_to_the_image_that_it_belongs_to(tmp_path):
     assert (one.images["kappa"] == order[:20]).all() and one.survived.tolist() == [2.0] * 10 + [0.0] * 10 and one.accuracy == 0.5
     (one,) = adversary_rules.joined(rows, curvature_rows(order), 0.3).itertuples()
     assert len(one.images["kappa"]) == 5 and one.survived.tolist() == [0.35] * 5
+    other = curvature_rows(order).assign(record=[{"name": "another run", "data": {"test_images": 40}}])
+    with pytest.raises(InputError, match="was attacked, the curvature is of another run: measure both of one run"):
+        adversary_rules.joined(rows, other)
 
 
 def test_between_methods_by_hand():
@@ -171,3 +175,16 @@ def test_a_difference_over_images_keeps_an_images_seeds_together():
     draws = apart[np.random.default_rng(1).integers(0, 52, (5000, 52))].mean(1)
     assert found.rival == "both" and found.mean == pytest.approx(apart.mean() * 52 / 50)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.015)
+
+
+def test_autoattack_is_added_to_a_record_of_the_same_network_alone(run, record, tmp_path):
+    """A run is found by its configuration: other code trains another network by that name."""
+    for path in run.folder.rglob("*"):
+        if path.is_file():
+            (tmp_path / path.relative_to(run.folder)).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path.relative_to(run.folder)).write_bytes(path.read_bytes())
+    other = Run(run.config, tmp_path, run.record)
+    with torch.no_grad():
+        other.model.head.bias += 100 * torch.arange(10)  # says 9 of every image
+    with pytest.raises(InputError, match=f"the record of {run.config.name} is of another network"):
+        adversary.with_autoattack(record, other, 2)

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from penultimate import evaluate, records
+from penultimate import InputError, evaluate, records
 from penultimate.data import HOME
-from penultimate.study import claims, claims_tables, evidence
+from penultimate.study import claims, claims_tables, evidence, measured
+from penultimate.support import files
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +162,23 @@ def test_clean_accuracy_is_maintained_only_above_minus_half_a_point():
     assert {one.bound for one in claim.evidence()} == {-records.CLEAN_TOLERANCE}
     inside, below = (evidence.Evidence("", mean, mean - 0.002, mean + 0.002, 5, bound=-0.005) for mean in (-0.002, -0.01))
     assert (claims.judge([inside]), claims.judge([below])) == ("holds", "does not hold here")
+
+
+@pytest.mark.parametrize("kind", ["curvature", "transfer", "adversary"])
+def test_a_damaged_record_is_an_error_and_not_a_claim_without_evidence(tmp_path, monkeypatch, kind):
+    """What is not there is not tested; what is there and cannot be read must not pass for that."""
+    source = next(path for path in sorted((records.COMMITTED / kind / "digits-digits").glob("*-s0-*.json")))
+    monkeypatch.setattr(measured, "COMMITTED", tmp_path)
+    monkeypatch.setattr(records, "COMMITTED", tmp_path)
+    assert not len(evidence._explained.__wrapped__())
+    files.write(tmp_path / kind / "digits-digits" / source.name, source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises(InputError, match=source.stem):
+        evidence._explained.__wrapped__()
+
+
+def test_a_low_rates_seed_without_a_partner_is_left_out(monkeypatch):
+    arms = ("normal", "proposed", "both", "normal, low rate", "proposed, low rate", "both, low rate")
+    rows = [(arm, seed, 0.5 + 0.01 * seed * i) for i, arm in enumerate(arms) for seed in range(5) if (arm, seed) != ("normal, low rate", 4)]
+    monkeypatch.setattr(evidence, "_experiment", lambda *which: pd.DataFrame(rows, columns=["arm", "seed", "noisy"]))
+    over_normal, over_both = evidence.low_rate()
+    assert (over_normal.n, over_both.n) == (4, 5) and np.isfinite(over_normal[1:4]).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from penultimate import InputError, data, evaluate, records
+from penultimate import InputError, data, evaluate, figures, records
 from penultimate.commands import execution, report
 from penultimate.runs import Config
 from penultimate.study import (
@@ -500,3 +500,20 @@ def test_runs_that_differ_otherwise_are_not_paired_by_seed_alone():
     twice = pd.concat([DIGITS, DIGITS[DIGITS.method == "both"]])
     with pytest.raises(InputError, match="a level and seed twice"):
         records.differences(twice)
+
+
+def test_a_level_of_the_printed_table_is_found_among_the_recorded_ones():
+    """Records hold six digits, 0.031373, of 8/255."""
+    rows = records.headline(None, "cifar10", "small")
+    assert records.against(rows, 8 / 255).equals(records.against(rows, 0.031373))
+    assert [panel.text for panel in figures.gains(rows, [0.0, 8 / 255]).layout.annotations[:2]] == ["clean images", "noise 8/255"]
+    with pytest.raises(InputError, match=r"nothing was measured at noise 0.3 \(76.5/255\): choose among clean, 8/255"):
+        figures.gains(rows, [0.3])
+
+
+def test_the_rates_of_another_width_are_not_taken_for_seeds(monkeypatch):
+    runs = rates.by_width()
+    wider = runs.assign(width=32, **{column: runs[column] + 0.1 for column in runs if column.startswith("test, ")})
+    expected = rates.apart_by_width()
+    monkeypatch.setattr(rates, "by_width", lambda: pd.concat([runs, wider[1:]]))
+    assert rates.apart_by_width().equals(expected)

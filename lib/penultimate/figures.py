@@ -5,7 +5,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .records import CLEAN_TOLERANCE, against, differences, level_name, summary
+from . import InputError
+from .records import CLEAN_TOLERANCE, against, at_level, differences, level_name, summary
 from .show.drawing import animate, export, show  # noqa: F401  names that the pages use
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; markers and dashes say the same again.
@@ -159,7 +160,11 @@ def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to n
     ['clean images', 'noise 0.3 (76.5/255)']
     """
     found = differences(rows)
-    shown = pd.concat([found[np.isclose(found.level, level)] for level in levels])
+    parts = [found[at_level(found.level, level)] for level in levels]
+    if missing := [level_name(level) for level, part in zip(levels, parts, strict=True) if not len(part)]:
+        there = ", ".join(map(level_name, found.level.unique()))
+        raise InputError(f"nothing was measured at noise {', '.join(missing)}: choose among {there}")
+    shown = pd.concat(parts)
     points = shown[["mean", "low", "high"]].mul(100).assign(row=shown.method, panel=shown.level.map(_panel_name))
     figure = forest(points, title, "points", columns=len(levels))
     if 0.0 in levels:

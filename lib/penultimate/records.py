@@ -1,5 +1,6 @@
 """Committed results, one JSON per run, read into one tidy table; means, paired differences and intervals from it."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -208,6 +209,15 @@ def wide(reduced: pd.DataFrame, signed: bool = False) -> pd.DataFrame:
     return shown
 
 
+def at_level(levels: pd.Series, level: float) -> pd.Series:
+    """Which of the recorded levels are this one: records hold six digits of it.
+
+    >>> at_level(pd.Series([0.031373, 0.06]), 8 / 255).tolist()
+    [True, False]
+    """
+    return (levels - level).abs() < 1e-5
+
+
 def against(rows: pd.DataFrame, level: float, method: str = "proposed") -> pd.DataFrame:
     """One method minus each other one at a level, paired, with 95 % intervals: rival, mean, low, high, n.
 
@@ -218,7 +228,7 @@ def against(rows: pd.DataFrame, level: float, method: str = "proposed") -> pd.Da
     >>> against(rows, 0.3).round(2).loc["normal"].tolist()
     [0.3, -0.97, 1.57, 2.0]
     """
-    kept = rows[np.isclose(rows.level, level)]
+    kept = rows[at_level(rows.level, level)]
     rivals = [name for name in METHODS if name in set(kept.method) - {method}]
     if not rivals or method not in set(kept.method):
         raise InputError(f"at level {level:g} there is no {method} to compare with another method: train both, and measure them there")
@@ -288,7 +298,8 @@ def _exactness(found: list[dict]) -> str:
     if not measured:
         return ""
     apart = max(np.abs(np.mean(m["accuracy_exact"], axis=1) - np.mean(m["accuracy"], axis=1)).max() for m, _ in measured)
-    return f" On the {measured[0][1]:,} byte-exact test images no mean accuracy differs by more than {100 * apart:.1f} points."
+    most = math.ceil(1000 * apart) / 10
+    return f" On the {measured[0][1]:,} byte-exact test images no run's mean accuracy differs by more than {most:.1f} points."
 
 
 def pipes(shown: pd.DataFrame) -> str:

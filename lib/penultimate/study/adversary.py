@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import attacks, data, evaluate
+from .. import InputError, attacks, data, evaluate
 from ..certified import ABSTAINS, certify
 from ..model import predict
 from ..progress import each
@@ -75,9 +75,14 @@ def measure(
 
 
 def with_autoattack(record: dict, run: Run, images: int, device: str = "cpu", root: Path | None = None) -> dict:
-    """The record with the standard AutoAttack at the middle budgets on the first `images` of its images: minutes for a hundred digits."""
+    """The record with the standard AutoAttack at the middle budgets on the first `images` of its images: minutes for a hundred digits.
+
+    Raises InputError where the run's network does not give the record's answers to the clean images.
+    """
     started, images = time.perf_counter(), min(images, record["data"]["test_images"])
     x, y = _images(data.load(run.config.dataset, root, run.config.image_size), images, device)
+    if not np.array_equal((predict(run.model.to(device), x) == y).cpu().numpy(), evaluate.unpack(record["clean"])[:images]):
+        raise InputError(f"the record of {record['name']} is of another network, as other code trains it: delete it to measure it again")
     found = {}
     for norm, budget in each([*record["settings"]["middle"].items()], run.config.name, "AutoAttack"):
         found[norm] = evaluate.pack(attacks.adversarial_correct(run.model.to(device), x, y, norm, budget, "autoattack"))

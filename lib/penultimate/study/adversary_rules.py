@@ -3,6 +3,7 @@
 unmasked   The attack is trusted on a network where four things hold: at the LARGE budget at most 5 % are left; more steps never help the
            defender (at no number of steps is the accuracy more than 2 points above that at fewer); a transferred attack leaves no fewer
            than a direct one, less 2 points; and where AutoAttack was run it leaves at most 5 points fewer than APGD on the same images.
+           Where no attack was transferred, nothing is said of the network.
 resists    A method resists better than a rival where the 95 % interval over seeds of its accuracy within the middle budget (APGD), minus
            the rival's, lies above 0; beyond it, where that within the next larger budget does (added after the results were in); is
            certified better, where that of the smoothed classifiers' certified accuracy at radius sigma does, at the smallest smoothing
@@ -99,7 +100,8 @@ def smoothed_at(rows: pd.DataFrame) -> float:
 
 
 def checked(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per network: what the rule `unmasked` looks at, as shares of the images, and whether all of it is kept."""
+    """One row per network: what the rule `unmasked` looks at, as shares of the images, whether all of it is kept, and whether all of it
+    was tried (`tried`; only then can it be unmasked)."""
     found = []
     for row in rows.itertuples():
         check, settings = row.record["checks"], row.record["settings"]
@@ -112,10 +114,9 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
             for norm, packed in row.record["autoattack"].items()
         ]  # fmt: skip
         gap = max(gaps, default=np.nan)
-        kept = check["large"] <= LEFT and gained <= WORSE and not transferred < -WORSE and not gap > GAP
-        found.append(
-            dict(method=row.method, seed=row.seed, large=check["large"], gained=gained, transferred=transferred, gap=gap, unmasked=kept)
-        )
+        kept = check["large"] <= LEFT and gained <= WORSE and transferred >= -WORSE and not gap > GAP
+        told = dict(large=check["large"], gained=gained, transferred=transferred, gap=gap, unmasked=kept, tried=bool(check["transferred"]))
+        found.append(dict(method=row.method, seed=row.seed) | told)
     return pd.DataFrame(found)
 
 
@@ -134,6 +135,8 @@ def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = No
     """
     found = []
     for row in rows.merge(curvature, on=["method", "seed"], suffixes=("", "_curvature")).itertuples():
+        if (one := row.record["name"]) != (other := row.record_curvature["name"]):
+            raise InputError(f"{one} was attacked, the curvature is of {other}: measure both of one run")
         settings, data = row.record["settings"], row.record["data"]
         mine = chosen(data["test_total"], data["test_images"] if sigma is None else settings["certified_images"])
         theirs = np.sort(chosen(data["test_total"], row.record_curvature["data"]["test_images"]))
@@ -227,11 +230,13 @@ def claims(folder: str | Path | None = None) -> pd.DataFrame:
                     add(claim, f"within {budget_name(norm, level)}", f"proposed − {rival}", numbers)
             smooth = against(certified(rows, sigma, [sigma]), "proposed", rival, sigma)
             add("certified", f"smoothed at σ = {sigma:g}, radius {sigma:g}", f"proposed − {rival}", smooth)
-        try:
-            curvature = curvature_rules.read(None, dataset, PLACES[dataset])
-        except InputError:
+        if (dataset, PLACES[dataset]) not in measured.present("curvature"):
             continue
-        curvature = curvature[curvature.noise == "gaussian"]
+        curvature = curvature_rules.read(None, dataset, PLACES[dataset])
+        attacked = {record["name"] for record in rows.record}
+        curvature = curvature[(curvature.noise == "gaussian") & curvature.record.map(lambda record: record["name"]).isin(attacked)]
+        if not len(curvature):
+            continue
         enough = rows.record.iloc[0]["settings"]["certified_images"] >= CERTIFIED
         for what, noise in (("L2 budgets survived", None), *[("certified radius", sigma)] * enough):
             for method, keys in linked(joined(rows, curvature, noise)).items():

@@ -30,14 +30,17 @@ def _cells(held: pd.DataFrame) -> pd.Series:
 
 def checks_table(rows: pd.DataFrame) -> pd.DataFrame:
     """`adversary_rules.checked` by method, the worst of its networks: per cent left at the large budget, points gained by more steps,
-    points that a transferred attack leaves over a direct one, points that AutoAttack takes beyond APGD; networks unmasked, of how many."""
-    by_method = checked(rows).groupby("method", sort=False)
+    points that a transferred attack leaves over a direct one, points that AutoAttack takes beyond APGD; networks unmasked, of how many of
+    which all was tried."""
+    found = checked(rows)
+    by_method = found.groupby("method", sort=False)
     worst = {
         "large budget (%)": by_method["large"].max(), "gained by more steps": by_method.gained.max(),
         "transferred − direct": by_method.transferred.min(), "APGD − AutoAttack": by_method.gap.max(),
     }  # fmt: skip
     points = pd.DataFrame({name: (100 * values).map("{:.1f}".format) for name, values in worst.items()}).replace("nan", "not run")
-    return points.assign(unmasked=by_method.unmasked.apply(lambda own: f"{own.sum()} of {len(own)}")).rename_axis(None)
+    kept, tried = by_method.unmasked.sum(), by_method.tried.sum()
+    return points.assign(unmasked=[f"{k} of {n}" for k, n in zip(kept, tried, strict=True)]).rename_axis(None)
 
 
 def autoattack_table(rows: pd.DataFrame) -> pd.DataFrame:

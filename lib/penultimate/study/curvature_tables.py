@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..records import level_name, pipes, seeds_told
+from ..records import level_name, pipes, seeds_told, verdict
 from .curvature_rules import QUANTITIES, complete, flatter_than_each, sets
 
 
@@ -25,11 +25,14 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def linked_table(found: dict[str, dict]) -> pd.DataFrame:
-    """`curvature_rules.links` of several methods for people: a row each; where a rule judges, how many seeds' own intervals agree too."""
+    """`curvature_rules.links` of several methods for people: a row each; where a rule judges, of how many seeds the own interval, over
+    images, gives the same verdict."""
 
     def cell(link: dict) -> str:
-        below = sum(high < 0 for _, _, high in link["by_seed"])
-        return shown(link) + (f", {below} of {link['n']} seeds" if "verdict" in link else "")
+        if "verdict" not in link:
+            return shown(link)
+        alike = sum(verdict(-high, -low) == link["verdict"] for _, low, high in link["by_seed"])
+        return f"{shown(link)}, {alike} of {link['n']} seeds"
 
     return pd.DataFrame({method: {key: cell(link) for key, link in links.items()} for method, links in found.items()}).T
 

@@ -1,16 +1,15 @@
 """Evidence for claims, read from the committed records: differences that a claim says lie above a bound, each with its 95 % interval."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
 import pandas as pd
 
-from .. import InputError, records
+from .. import records
 from ..evaluate import seed_interval
 from ..runs import Config
-from . import adversary_rules, curvature_rules, experiments, published, switches, transfer_rules
+from . import adversary_rules, curvature_rules, experiments, measured, published, switches, transfer_rules
 from .measured import PLACES
 
 NAMES = {"clean": "clean", "noisy": "training noise"}
@@ -71,10 +70,9 @@ def arm(experiment: str, own: str, rival: str, column: str = "noisy", bound: flo
 
 @cache
 def _experiment(name: str, dataset: str, preset: str) -> pd.DataFrame | None:
-    try:
-        return experiments.table(experiments.read(name, dataset, preset))
-    except InputError:
-        return None
+    """None where there is no record; one that cannot be used is an error, and not a claim with less evidence."""
+    there = experiments.path(name, dataset, preset).exists()
+    return experiments.table(experiments.read(name, dataset, preset)) if there else None
 
 
 @cache
@@ -114,7 +112,7 @@ def low_rate() -> Iterator[Evidence]:
         return
     noisy = rows.pivot(index="seed", columns="arm", values="noisy")
     for rival in ("normal", "both"):
-        apart = (noisy["proposed, low rate"] - noisy[f"{rival}, low rate"]) - (noisy["proposed"] - noisy[rival])
+        apart = ((noisy["proposed, low rate"] - noisy[f"{rival}, low rate"]) - (noisy["proposed"] - noisy[rival])).dropna()
         what = f"digits, training noise: gain over {rival} at lr 0.002 − gain at the chosen rates"
         yield Evidence(what, *seed_interval(apart), len(apart))
 
@@ -148,9 +146,9 @@ def selection() -> Iterator[Evidence]:
 @cache
 def _explained() -> pd.DataFrame:
     found = [pd.DataFrame(columns=["claim", "dataset", "measure", "against"])]
-    for module in (curvature_rules, transfer_rules, adversary_rules):
-        with suppress(InputError):  # no records
-            found.append(module.claims())
+    for kind, rules in (("curvature", curvature_rules), ("transfer", transfer_rules), ("adversary", adversary_rules)):
+        if measured.present(kind):
+            found.append(rules.claims())
     return pd.concat(found)
 
 

@@ -81,16 +81,21 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
     return path
 
 
+def path(experiment: str, dataset: str = "digits", preset: str = "digits", folder: str | Path | None = None) -> Path:
+    """Where `collect` writes (default: among the committed records)."""
+    return measured.home("experiments", folder, dataset, preset) / f"{experiment}.json"
+
+
 def read(experiment: str, dataset: str = "digits", preset: str = "digits", folder: str | Path | None = None) -> dict:
     """What `collect` wrote (default: the committed records). Raises InputError where there is none, or where an arm has a seed twice."""
-    path = measured.home("experiments", folder, dataset, preset) / f"{experiment}.json"
-    if not path.exists():
-        raise InputError(f"{path} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
-    found = checks.read(path, table, "record of an experiment")
-    named = [(one["arm"], one["seed"]) for one in found["rows"]]
+    found = path(experiment, dataset, preset, folder)
+    if not found.exists():
+        raise InputError(f"{found} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
+    record = checks.read(found, table, "record of an experiment")
+    named = [(one["arm"], one["seed"]) for one in record["rows"]]
     if len(set(named)) < len(named):
-        raise InputError(f"{path} holds an arm and seed twice: delete it and make it again")
-    return found
+        raise InputError(f"{found} holds an arm and seed twice: delete it and make it again")
+    return record
 
 
 def table(found: dict) -> pd.DataFrame:
@@ -166,9 +171,8 @@ def caption(found: dict) -> str:
     seeds = {one["seed"] for one in found["rows"]}
     images, machines = found["data"]["images"], {f"{e['device']}, torch {e['torch']}" for e in found["environments"]}
     lost = Counter(one["arm"] for one in found["failed"])
-    without = (
-        "; without a result, as the loss was not finite: " + ", ".join(f"{arm} ({n} seeds)" for arm, n in lost.items()) if lost else ""
-    )
+    why = ", as the loss was not finite" if all("not finite" in one["reason"] for one in found["failed"]) else ""
+    without = f"; without a result{why}: " + ", ".join(f"{arm} ({n} seeds)" for arm, n in lost.items()) if lost else ""
     return (
         f"{images['train']:,} training, {images['validation']:,} validation, {images['test']:,} test images; noise {found['sigma']:g} "
         f"({255 * found['sigma']:g}/255); last epoch; n = {len(seeds)} seeds, 95 % t intervals over seeds; {'; '.join(sorted(machines))}"

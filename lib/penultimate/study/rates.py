@@ -19,6 +19,7 @@ PAIRS = (
     ("proposed 0.1", "proposed 0.03"), ("both 0.1", "both 0.03"),  # what a rate does
     ("normal 0.01", "normal 0.03"), ("normal 0.1", "normal 0.03"), ("normal 0.3", "normal 0.03"),
 )  # fmt: skip
+COMPARED = 16  # the width at which they are
 SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
 
 
@@ -87,7 +88,8 @@ def told_by_width() -> pd.DataFrame:
 
 def apart_by_width() -> pd.DataFrame:
     """For people, the difference of each of PAIRS on test images: mean and 95 % interval, in points, paired by seed."""
-    runs = by_width().set_index("seed")
+    runs = by_width()
+    runs = runs[runs.width == COMPARED].set_index("seed")
     tests, rows = [column for column in runs if column.startswith("test, ")], {}
     for one, other in PAIRS:
         found = (runs[runs.arm == one][tests] - runs[runs.arm == other][tests]).dropna()

@@ -99,11 +99,12 @@ def gains(table: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
 
 def pooled(table: pd.DataFrame, perturbations: tuple[str, ...]) -> pd.DataFrame:
     """One row per run, all severities of some perturbations together: method, noise, seed, level (0), accuracy (their mean, each
-    perturbation alike), correct (severities, N) mean over draws."""
+    perturbation alike), correct (perturbations, N) mean over draws and severities."""
     rows = []
     for (method, noise, seed), run in table[table.perturbation.isin(perturbations)].groupby(["method", "noise", "seed"], sort=False):
         accuracy = run.groupby("perturbation").accuracy.mean().mean()
-        correct = np.stack([views.mean(0) for views in run.correct])
+        alike = [own.correct for _, own in run.groupby("perturbation", sort=False)]
+        correct = np.stack([np.mean([views.mean(0) for views in severities], axis=0) for severities in alike])
         rows.append(dict(method=method, noise=noise, seed=seed, level=0.0, accuracy=accuracy, correct=correct))
     return pd.DataFrame(rows)
 
@@ -225,10 +226,11 @@ def caption(found: Transfer) -> str:
     seeds = runs.groupby("method", sort=False).seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in found.records}))
     interval = "t intervals over seeds" if seeds.max() > 1 else "bootstrap intervals over test images"
-    draws = counted(first["settings"]["draws"], "draw")
+    draws, chosen = counted(first["settings"]["draws"], "draw"), found.severities
+    by = f"{counted(len(chosen['seeds']), 'seed')} of `normal`"
     return (
         f"{first['config']['dataset']}, {first['data']['test_images']:,} test images, {draws} of what is "
-        f"random; severities chosen on {found.severities['images']:,} validation images; n = {seeds_told(seeds)}, 95 % "
+        f"random; severities chosen on {chosen['images']:,} validation images by {by}; n = {seeds_told(seeds)}, 95 % "
         f"{interval}; {machines}"
     )
 
