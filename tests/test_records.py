@@ -371,6 +371,7 @@ def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_wid
 
 TRIED = {f"{method} {lr}": [0, 1, 2] for method in ("normal", "both", "proposed") for lr in (0.03, 0.1)}
 TRIED |= {"normal 0.01": [0, 1, 2], "normal 0.3": [0, 1, 2], "proposed 0.01": [0]}
+TRIED |= {"normal 0.03, 20 epochs": [0, 1, 2], "normal 0.3, 20 epochs": [0]}  # at equal compute
 
 
 def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages):
