@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -69,15 +70,31 @@ def test_size_and_no_path_of_a_machine(path):
     assert not re.search(r"""["' (=](/home/|/root/|/tmp/|/Users/|/work/|/var/)""", text)
 
 
+def executed(path, folder, **further) -> dict:
+    """What a page finds under papermill."""
+    given = [word for name, value in (SMALL[path.stem] | further).items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", path.name, str(folder / path.name), "-k", "python3", "--no-progress-bar", *given]
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads((folder / "findings" / f"{path.stem}.json").read_text())
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.slow
 def test_papermill(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PENULTIMATE_CACHE", str(tmp_path))
-    given = [word for name, value in SMALL[path.stem].items() for word in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", path.name, str(tmp_path / path.name), "-k", "python3", "--no-progress-bar", *given]
-    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    ASSERTED[path.stem](json.loads((tmp_path / "findings" / f"{path.stem}.json").read_text()))
+    ASSERTED[path.stem](executed(path, tmp_path))
+
+
+@pytest.mark.parametrize("kind, page", [("transfer", "06_transfer"), ("adversary", "12_adversary")])
+@pytest.mark.slow
+def test_a_folder_with_one_data_set_is_enough(kind, page, tmp_path, monkeypatch):
+    """As the command that a page names makes it."""
+    monkeypatch.setenv("PENULTIMATE_CACHE", str(tmp_path))
+    shutil.copytree(HOME / "data" / "records" / kind / "digits-digits", tmp_path / "mine" / "digits-digits")
+    findings = executed(HOME / "notebooks" / f"{page}.ipynb", tmp_path, **{f"{kind}_folder": tmp_path / "mine"})
+    told = findings["gains" if kind == "transfer" else "networks"]
+    assert told.keys() == {"digits"}
 
 
 def start_here(findings):

@@ -132,7 +132,7 @@ def page(folder, findings) -> list:
 def test_the_page_works_on_every_partial_set_of_records(folder, tmp_path, capsys):
     findings, *shown = page(folder, tmp_path / "findings")
     assert [one["n"] for one in findings["gains"]] == [1, 1, 3] and findings["gains"][2]["lies"] == "inside"
-    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 10  # also tables, rates, the layer, switches
+    assert "SVHN: not run: no data here" in capsys.readouterr().out and len(shown) == 11  # also tables, rates, the layer, switches
     (tmp_path / "none").mkdir()
     alone = tmp_path / "alone"
     records.collect([record(config("tuned", "noisy", 0), {"last": 0.5})], alone)  # no `normal` to be paired with
@@ -541,3 +541,9 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
     bare = run()
     assert bare.output.count("pyautoattack is not installed here: no run is attacked") == 1 and "every step is done" in bare.output
     assert not (kept / "adversary").exists()
+
+
+def test_a_level_that_was_not_measured_is_not_taken_for_a_run_that_is_missing():
+    """At 12/255 nothing was measured of the runs of `brief` and `small`; of `paper` there are none."""
+    shown = published.beside(12 / 255)
+    assert set(shown["brief, last epoch"]) == {"not measured"} and set(shown["paper, last epoch"]) == {"not run"}

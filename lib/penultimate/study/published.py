@@ -82,10 +82,12 @@ def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = N
     """A row for each method: what is printed, and in per cent with 95 % interval and n what each preset and choice of the epoch gave."""
     shown = {"published": {method: f"{100 * value:.2f}" for method, value in printed(level, dataset).items()}}
     for preset, checkpoint in COLUMNS:
-        rows = at(found(preset, dataset, folder), level, checkpoint)
-        cells = {row.method: f"{cell(row.mean, row.low, row.high)}, n={row.n}" for row in records.summary(rows).itertuples()}
+        runs = found(preset, dataset, folder)
+        cells = {r["config"]["method"]: "not measured" for r in runs if checkpoint in r["metrics"]}
+        summary = records.summary(at(runs, level, checkpoint))
+        cells |= {row.method: f"{cell(row.mean, row.low, row.high)}, n={row.n}" for row in summary.itertuples()}
         shown[f"{preset}, {TITLES[checkpoint]}"] = {method: cells.get(method, NOT_RUN) for method in METHODS}
-    return pd.DataFrame(shown, index=list(METHODS)).fillna("").rename_axis("method")
+    return pd.DataFrame(shown, index=list(METHODS), dtype=object).fillna("").rename_axis("method")
 
 
 def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
