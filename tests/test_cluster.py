@@ -19,8 +19,9 @@ from penultimate import InputError, data, jobs
 from penultimate.commands.cli import app
 from penultimate.data import HOME
 from penultimate.jobs import train_all
-from penultimate.runs import CODE_VERSION, load_or_train
+from penultimate.runs import load_or_train
 from penultimate.support import engines
+from penultimate.support.machine import CODE_VERSION
 
 EPOCHS = 30  # long enough to be killed in the middle
 SECONDS = 120  # a machine under load takes its time

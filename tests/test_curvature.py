@@ -13,6 +13,7 @@ from penultimate import InputError, curvature, theory
 from penultimate.curvature import METHODS, hessian, input_curvature, top_eigenvalue
 from penultimate.logit_losses import cross_entropy, negative_log_odds, negative_margin, tempered
 from penultimate.model import build
+from penultimate.support import hessians
 
 first_logit = lambda logits, labels: logits[:, 0]  # noqa: E731
 
@@ -164,14 +165,14 @@ def kinked(smooth):
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, tempered(2.5), negative_log_odds])
-@pytest.mark.parametrize("space", curvature.SPACES)
+@pytest.mark.parametrize("space", hessians.SPACES)
 def test_through_the_logits_is_the_whole_hessian_of_a_relu_network(smooth, kinked, space, loss, monkeypatch):
     _, x, y = smooth
     found = input_curvature(kinked, x, y, "piecewise_linear", space=space, loss=loss)
     torch.testing.assert_close(found, input_curvature(kinked, x, y, "exact", space=space, loss=loss), rtol=1e-9, atol=0)
     whole = hessian(kinked, x, y, space, loss, "piecewise_linear")
     torch.testing.assert_close(whole, hessian(kinked, x, y, space, loss), rtol=1e-9, atol=1e-12)
-    monkeypatch.setattr(curvature, "NUMBERS_AT_ONCE", 3 * x[0].numel() * len(x))  # rows of J in blocks of three, the last one short
+    monkeypatch.setattr(hessians, "NUMBERS_AT_ONCE", 3 * x[0].numel() * len(x))  # rows of J in blocks of three, the last one short
     torch.testing.assert_close(hessian(kinked, x, y, space, loss, "piecewise_linear"), whole)
     assert found.unique().numel() == 12
 
@@ -213,7 +214,7 @@ def test_an_image_has_its_own_curvature_whatever_its_company(smooth, kinked, mon
     everyone = call(torch.arange(12))
     for rows in (torch.tensor([7]), torch.tensor([11, 3, 7]), torch.arange(12).flip(0)):
         torch.testing.assert_close(call(rows), everyone[rows], rtol=1e-6, atol=0)
-    monkeypatch.setattr(curvature, "NUMBERS_AT_ONCE", 64 * 3)
+    monkeypatch.setattr(hessians, "NUMBERS_AT_ONCE", 64 * 3)
     torch.testing.assert_close(call(torch.arange(12)), everyone, rtol=1e-6, atol=0)
     assert everyone.unique().numel() == 12
 

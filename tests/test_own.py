@@ -259,9 +259,9 @@ def test_a_run_measured_at_other_levels_than_are_settled_now_is_measured_again_n
     assert found[0].config == alone.config and found[0].history == alone.history
     levels = [run.record["metrics"]["last"]["gaussian"]["levels"] for run in found]
     assert levels == [[0.0, 0.05, 0.1, 0.15, 0.2]] * 2 != [alone.record["metrics"]["last"]["gaussian"]["levels"]] * 2
-    correct = [r["metrics"]["last"]["gaussian"]["accuracy"][levels[0].index(0.1)] for r in (alone.record, found[0].record) if levels]
-    old = alone.record["metrics"]["last"]["gaussian"]
-    assert correct[1] == old["accuracy"][old["levels"].index(0.1)]  # at a level that both have, the same network says the same
+    before, after = (run.record["metrics"]["last"]["gaussian"] for run in (alone, found[0]))
+    accuracies = [one["accuracy"][one["levels"].index(0.1)] for one in (before, after)]
+    assert accuracies[0] == accuracies[1]  # at a level that both have, the same network says the same
     assert runs.load_or_train(found[0].config, store=store).record == found[0].record and not capsys.readouterr().err
 
 

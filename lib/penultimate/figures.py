@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from . import InputError
-from .records import CLEAN_TOLERANCE, against, at_level, differences, level_name, summary
+from .comparison import CLEAN_TOLERANCE, against, at_level, differences, summary
 from .show.drawing import animate, export, show  # noqa: F401  names that the pages use
+from .support.wording import level_name
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; markers and dashes say the same again.
 STYLE = {

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from . import InputError, data, one_of, runs
+from . import InputError, data, one_of
 from .progress import NotBegun, Progress
 from .runs import STORE, Config, Run, check_pictures, load_or_train, measured_as_settled, stored
 from .support import engines
 from .support.devices import usable
+from .support.machine import CODE_VERSION
 from .train import OutOfTime
 
 PAUSES = (5, 10, 30)  # seconds, before runs of a worker that went away are handed out again
@@ -168,7 +169,7 @@ def _on_cluster(
     with engines.cluster(*where, 0 if jobs == 1 else jobs, options["device"]) as engine:
         while left:
             before = len(left)
-            calls = [(_work_elsewhere, config, options | here, data.CACHE, runs.CODE_VERSION) for config in left]
+            calls = [(_work_elsewhere, config, options | here, data.CACHE, CODE_VERSION) for config in left]
             try:
                 for result in engines.watched(calls, engine(), where[0]):
                     for config, outcome in [result] if result else _arrived(left, here["store"]):
@@ -212,10 +213,8 @@ def _work(config: Config, options: dict, queue, threads: int) -> tuple[Config, E
 
 def _work_elsewhere(config: Config, options: dict, cache: Path, code: str) -> tuple[Config, Exception | None]:
     """A run on a machine that shares the cache folder with the caller's, and must have the caller's code."""
-    if code != runs.CODE_VERSION:
-        return config, InputError(
-            f"{platform.node()} has other code of penultimate ({runs.CODE_VERSION}, here {code}): install the same there"
-        )
+    if code != CODE_VERSION:
+        return config, InputError(f"{platform.node()} has other code of penultimate ({CODE_VERSION}, here {code}): install the same there")
     if not cache.is_dir():
         return config, InputError(f"{platform.node()} has no folder {cache}: put it on a disk that all machines share (PENULTIMATE_CACHE)")
     data.CACHE = cache

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from penultimate.data import HOME
-from penultimate.runs import environment
 from penultimate.study.reliability import RECORD, markdown
 from penultimate.support import files
+from penultimate.support.machine import environment
 
 from . import disk, fuzz, malice, runs
 

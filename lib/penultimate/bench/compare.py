@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ..data import HOME
-from ..records import pipes
 from ..support import files
-from ..support.wording import counted
+from ..support.wording import counted, pipes
 from . import NAMES, ON_A_GPU
 
 ROUNDS = 9

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ..data import HOME
-from ..records import pipes
-from ..runs import environment
 from ..support import files
+from ..support.machine import environment
+from ..support.wording import pipes
 from .lab import browser, opened
 
 SLIDERS = {

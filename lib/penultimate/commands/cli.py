@@ -48,9 +48,10 @@ def train(
     Example: python -m penultimate train --methods normal,proposed --seeds 0-4 --jobs 2 --epochs 10
     """
     from ..jobs import RunsFailed, train_all
-    from ..records import collect, level_name
+    from ..records import collect
     from ..study import films
     from ..support import own
+    from ..support.wording import level_name
 
     if skip_bad is not None:
         if not data.is_own(dataset):
@@ -97,9 +98,9 @@ def sweep(
 
     from .. import evaluate, noise
     from ..jobs import train_all
-    from ..records import cell
     from ..support import files
     from ..support.devices import usable
+    from ..support.wording import cell
 
     at_least_one("draws", draws)
     if draws > evaluate.MOST_DRAWS:

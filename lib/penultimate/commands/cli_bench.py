@@ -25,8 +25,8 @@ def bench(
 
     from .. import at_least_one, data
     from ..bench.compare import markdown
-    from ..runs import environment
     from ..support import files
+    from ..support.machine import environment
     from ..support.memory import keep_freed
 
     at_least_one("threads", threads)

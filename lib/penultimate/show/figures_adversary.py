@@ -6,8 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..comparison import summary
 from ..figures import STYLE, TEMPLATE, WIDTH, faint
-from ..records import summary
 
 
 class Panel(NamedTuple):

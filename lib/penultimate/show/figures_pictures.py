@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..figures import WIDTH, blank
-from ..records import level_name
+from ..support.wording import level_name
 
 GAP = 2  # white pixels between pictures
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..comparison import summary
 from ..figures import HEIGHT, STYLE, blank, faint, forest
-from ..records import level_name, summary
+from ..support.wording import level_name
 
 PRINTED = dict(symbol="diamond-tall-open", size=15, color="#666666", line_width=2)
 SPREAD = 0.62  # of the distance between two levels, taken by the methods at one of them

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..figures import STYLE, TEMPLATE
 from ..planes import scene, through
-from ..records import level_name
 from ..runs import Run
 from ..study.films import PER_CLASS
 from ..study.lookup import Lookup
+from ..support.wording import level_name
 from ..widgets import WIDE, column, redraw, table
 from . import figures_features
 

@@ -23,7 +23,8 @@ from .. import InputError, attacks, data, evaluate
 from ..certified import ABSTAINS, certify
 from ..model import predict
 from ..progress import each
-from ..runs import Run, environment
+from ..runs import Run
+from ..support.machine import environment
 from ..support.splits import shuffled
 
 BUDGETS = {

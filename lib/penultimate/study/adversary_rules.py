@@ -23,8 +23,8 @@ import pandas as pd
 from scipy import stats
 
 from .. import InputError
+from ..comparison import differences, verdict
 from ..evaluate import image_interval, seed_interval, unpack
-from ..records import differences, verdict
 from . import curvature_rules, measured
 from .adversary import chosen
 from .curvature_rules import decades, distance, links, quantity

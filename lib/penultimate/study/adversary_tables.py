@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..comparison import summary
 from ..evaluate import unpack
-from ..records import cell, pipes, seeds_told, summary
+from ..support.wording import cell, pipes, seeds_told
 from .adversary_rules import abstentions, accuracies, budget_name, certified, checked, sets, shown_budgets, smoothed_at
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from ..records import CLEAN_TOLERANCE, verdict
+from ..comparison import CLEAN_TOLERANCE, verdict
 from .evidence import (
     PUBLISHED,
     STRONGEST,

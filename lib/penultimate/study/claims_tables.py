@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .. import records
-from ..records import verdict
+from ..comparison import verdict
 from .claims import CLAIMS, by_outcomes, judge
 from .evidence import Evidence
 

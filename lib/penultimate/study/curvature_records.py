@@ -26,12 +26,14 @@ import torch
 from scipy import optimize
 
 from .. import InputError, data, evaluate, theory
-from ..curvature import LARGEST_EXACT, gradient, input_curvature, norms
+from ..curvature import gradient, input_curvature, norms
 from ..logit_losses import negative_log_odds, negative_margin, tempered
 from ..metrics import FROBENIUS, PART, PROBES, SPACE, STEP, curvatures, digits, sample
 from ..model import predict
 from ..progress import each
-from ..runs import Run, environment
+from ..runs import Run
+from ..support.hessians import LARGEST_EXACT
+from ..support.machine import environment
 
 BETA = 20.0  # the least sharpness, doubled from 5, at which a twin changes about 1 % of the predictions or less, CIFAR-10 included
 CHAIN_SIGMA, CHAIN_DRAWS = 0.02, 100  # small enough for the second-order picture of theorem 6.1 on digits

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from .. import InputError
+from ..comparison import verdict
 from ..evaluate import seed_interval
-from ..records import verdict
 from ..support.ranks import bootstrap, correlations, partial, resampled_correlations
 from . import measured
 

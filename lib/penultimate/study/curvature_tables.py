@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..records import level_name, pipes, seeds_told, verdict
+from ..comparison import verdict
+from ..support.wording import level_name, pipes, seeds_told
 from .curvature_rules import QUANTITIES, complete, flatter_than_each, sets
 
 

@@ -17,10 +17,10 @@ from ..evaluate import seed_interval
 from ..jobs import NARROW, one_thread
 from ..model import penultimate_features
 from ..progress import no_bars
-from ..records import cell, pipes
 from ..runs import Config, Run
 from ..support import files
 from ..support.splits import shuffled
+from ..support.wording import cell, pipes
 from ..train import KEPT_IMAGES, Trainer, kept_epochs
 from . import checks, measured
 from .films import complete, terms

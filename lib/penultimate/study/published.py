@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from .. import InputError, records
+from ..comparison import verdict
 from ..methods import METHODS
 from ..metrics import FULL_SIZE, TRIAL_SEED
-from ..records import cell, level_name, verdict
 from ..runs import Config
+from ..support.wording import cell, level_name
 from . import rates, replication
 
 # Test accuracies as printed, by data set and standard deviation of the Gaussian noise; of the others none is known here.

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from .. import records
+from ..comparison import verdict
 from ..evaluate import seed_interval, unpack
 from ..methods import METHODS
 from ..metrics import FULL_SIZE, KINDS
-from ..records import cell, verdict
+from ..support.wording import cell
 from . import checks
 from .adversary_rules import budget_name
 from .curvature_rules import decades, medians

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from ..records import COMMITTED, pipes
+from ..records import COMMITTED
 from ..support import files
+from ..support.wording import pipes
 
 RECORD = COMMITTED / "reliability.json"  # beside the folders of records, where `records.read` does not look
 

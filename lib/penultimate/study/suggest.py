@@ -7,8 +7,8 @@ from .. import InputError, data
 from ..configs import DEFAULTS, Config
 from ..data import Split
 from ..evaluate import sweep
-from ..records import level_name
 from ..support import own
+from ..support.wording import level_name
 from ..theory import KURTOSIS
 from ..train import OutOfTime
 

@@ -24,7 +24,8 @@ from ..metrics import DRAWS
 from ..model import predict
 from ..noise import FIXED, apply, must_touch
 from ..progress import each
-from ..runs import Config, Run, environment
+from ..runs import Config, Run
+from ..support.machine import environment
 
 TARGETS = (0.9, 0.75, 0.5)  # shares of its clean accuracy that `normal` keeps
 NEAR = 0.05  # a share that lies further from its target is called not reached

@@ -18,10 +18,10 @@ import pandas as pd
 
 from .. import InputError
 from ..calibration import calibration_error, overconfidence
+from ..comparison import differences, verdict
 from ..evaluate import seed_interval, unpack
 from ..methods import METHODS
-from ..records import cell, differences, pipes, seeds_told, verdict
-from ..support.wording import counted
+from ..support.wording import cell, counted, pipes, seeds_told
 from . import checks, measured
 from .measured import SEVERITIES
 from .transfer import MATRIX, NEAR, PERTURBATIONS, levels_of

@@ -1,6 +1,7 @@
-"""Numbers as people read them: with their interval, in grey levels, of how many seeds."""
+"""Numbers as people read them: with their interval, in grey levels, of how many seeds; and tables of them."""
 
 import numpy as np
+import pandas as pd
 
 
 def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
@@ -46,3 +47,20 @@ def seeds_told(counts) -> str:
     most = max(n for _, n in counts.items())
     fewer = ", ".join(f"{method}: {n}" for method, n in counts.items() if n != most)
     return counted(most, "seed") + f" ({fewer})" * bool(fewer)
+
+
+def pipes(shown: pd.DataFrame) -> str:
+    """A table in Markdown, its index as the first column; columns of numbers, with their intervals or units, stand to the right.
+
+    >>> print(pipes(pd.DataFrame({"clean": ["99.1 [98.6, 99.6]"], "verdict": ["holds"]}, index=["both"])))
+    | method | clean | verdict |
+    | --- | ---: | --- |
+    | both | 99.1 [98.6, 99.6] | holds |
+    """
+    numbers = [shown.iloc[:, i].astype(str).str.fullmatch(r"\**[-+]?\d\S*( \S+){0,5}").mean() > 0.5 for i in range(shown.shape[1])]
+    lines = [
+        [shown.index.name or "method", *shown.columns],
+        ["---", *("---:" if number else "---" for number in numbers)],
+        *([name, *row] for name, row in zip(shown.index, shown.to_numpy(), strict=True)),
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
