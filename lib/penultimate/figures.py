@@ -79,16 +79,9 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
         if own.low.notna().all():
             edge = [*own.level, *own.level[::-1]], [*(100 * own.high), *(100 * own.low[::-1])]
             figure.add_scatter(
-                x=edge[0],
-                y=edge[1],
-                mode="lines",
-                fill="toself",
-                fillcolor=faint(colour, 0.15),
-                line_width=0,
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=method,
-            )
+                x=edge[0], y=edge[1], mode="lines", line_width=0, fill="toself", fillcolor=faint(colour, 0.15), hoverinfo="skip",
+                showlegend=False, legendgroup=method,
+            )  # fmt: skip
         figure.add_scatter(
             x=own.level, y=100 * own["mean"], name=method, legendgroup=method, mode="lines+markers",
             line=dict(color=colour, dash=dash, width=2.5), marker=dict(symbol=marker, size=11, line=dict(width=1, color="white")),
@@ -230,13 +223,8 @@ def radius_and_margin(geometry: pd.DataFrame, title: str = "What the loss does t
     )
     for method, own in geometry.groupby("method", sort=False):
         colour, marker, _ = STYLE[method]
-        figure.add_scatter(
-            x=own.radius,
-            y=own.margin,
-            name=method,
-            mode="markers",
-            marker=dict(color=colour, symbol=marker, size=13, line=dict(width=1, color="white")),
-        )
+        mark = dict(color=colour, symbol=marker, size=13, line=dict(width=1, color="white"))
+        figure.add_scatter(x=own.radius, y=own.margin, name=method, mode="markers", marker=mark)
     figure.update_xaxes(rangemode="tozero")
     return figure.update_yaxes(rangemode="tozero")
 
