@@ -9,6 +9,7 @@ import pytest
 
 from penultimate import InputError, data, evaluate, figures, records
 from penultimate.commands import execution, report
+from penultimate.methods import METHODS
 from penultimate.runs import Config
 from penultimate.study import (
     adversary_rules,
@@ -222,6 +223,8 @@ def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
     assert broken == {("proposed", 0.1), ("proposed", 0.3), ("discriminative", 0.3)}
     chosen = replication.rates(folder)["brief"]
     assert rates.best(published.searched("brief")) == chosen and published.searched("brief").isna().sum().sum() == 2 * len(broken)
+    assert {method: Config(dataset="cifar10", preset="brief", method=method).lr for method in METHODS} == chosen  # the preset's own
+    assert records.read(None, "cifar10", "brief") == published.found("brief")
     assert chosen.pop("stability") == 0.1 and set(chosen.values()) == {0.03} and len(chosen) == 5
     assert all("epoch 1," in r["reason"] for r in replication.broken_off(folder, "cifar10"))
 
