@@ -132,7 +132,7 @@ def test_readmes_findings_follow_from_the_records():
     assert f"({ours.ratio:.1f} times it against {plain.ratio:.1f})" in text
     assert f"({ours.margin:.1f} against {plain.margin:.1f})" in text
     lost = [-100 * records.differences(cifar).set_index(["method", "level"])["mean"][method, 0.0] for method in ("noisy", "stability")]
-    assert f"(`noisy`) costs {lost[0]:.0f} points and `stability` {lost[1]:.1f}" in text
+    assert f"`noisy` costs {lost[0]:.0f} clean points, `stability` {lost[1]:.1f}" in text
 
 
 def test_the_first_page_tells_how_far_both_is_ahead(pages):
