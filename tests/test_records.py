@@ -1,11 +1,13 @@
 """What the committed records say, and that README and RESULTS say the same."""
 
+import itertools
 import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from penultimate import InputError, data, evaluate, figures, records
 from penultimate.commands import execution, report
@@ -13,6 +15,7 @@ from penultimate.methods import METHODS
 from penultimate.runs import Config
 from penultimate.study import (
     adversary_rules,
+    claims_tables,
     curvature_rules,
     experiments,
     films,
@@ -22,9 +25,11 @@ from penultimate.study import (
     replication,
     switches,
 )
+from penultimate.study.evidence import Evidence
 from penultimate.support import files
 
 DIGITS = records.headline(None, "digits", "digits")
+FULL = records.headline(None, "cifar10", "brief")
 
 
 def test_committed_records_hold_all_that_a_number_needs():
@@ -115,16 +120,15 @@ def test_readmes_findings_follow_from_the_records():
     over_normal = records.differences(DIGITS).set_index(["method", "level"])["mean"].xs(0.3, level="level")
     assert over_normal["discriminative"] < over_normal["both"] / 2  # 'helps little'
     level, ahead = records.against(DIGITS, 0.3).loc["both"], records.against(cifar, 0.06).loc["both"]
-    full = records.table(published.found("brief"))
-    wide = records.against(full, 0.06).loc["both"]
+    wide = records.against(FULL, 0.06).loc["both"]
     assert level.low < 0 < level.high and ahead.high < 0 and wide.high < 0  # 'level on digits, ahead on CIFAR-10 at both widths'
-    costs = [records.against(rows, 0.0).loc["normal"] for rows in (DIGITS, cifar, full)]
+    costs = [records.against(rows, 0.0).loc["normal"] for rows in (DIGITS, cifar, FULL)]
     assert all(cost.low < -0.005 < cost.high and cost["mean"] < -0.0005 for cost in costs)
     assert [cost.high < 0 for cost in costs] == [True, False, True]  # 'at two of three by an interval that just leaves zero out'
     assert "the three intervals against `normal` contain -0.5" in text
-    gains = [100 * records.against(rows, sigma).loc["normal", "mean"] for rows, sigma in ((DIGITS, 0.3), (cifar, 0.06), (full, 0.06))]
+    gains = [100 * records.against(rows, sigma).loc["normal", "mean"] for rows, sigma in ((DIGITS, 0.3), (cifar, 0.06), (FULL, 0.06))]
     assert f"{min(gains):.0f} to {max(gains):.0f} points better than `normal`, cross-entropy on clean images" in text
-    strongest = [records.summary(rows[rows.level == rows.level.max()]).set_index("method")["mean"] for rows in (DIGITS, cifar, full)]
+    strongest = [records.summary(rows[rows.level == rows.level.max()]).set_index("method")["mean"] for rows in (DIGITS, cifar, FULL)]
     assert all(means.idxmax() == "stability" for means in strongest)  # 'the best mean under the strongest noise at all three scales'
     means = shape.groupby("method")[["radius", "margin", "ratio"]].mean()
     ours, plain = means.loc["proposed"], means.loc["normal"]
@@ -133,6 +137,24 @@ def test_readmes_findings_follow_from_the_records():
     assert f"({ours.margin:.1f} against {plain.margin:.1f})" in text
     lost = [-100 * records.differences(cifar).set_index(["method", "level"])["mean"][method, 0.0] for method in ("noisy", "stability")]
     assert f"`noisy` costs {lost[0]:.0f} clean points, `stability` {lost[1]:.1f}" in text
+    costs = [-100 * records.against(FULL, 0.0, method).loc["normal", "mean"] for method in ("noisy", "stability")]
+    assert f"at full width {costs[0]:.1f} and {costs[1]:.1f}." in text
+
+
+def test_as_many_bold_intervals_of_the_first_table_as_said_would_not_stand_corrected_for_their_number():
+    """The t tests that the intervals stand for, with the false discovery rate held to 5 % over the whole table."""
+    text, found = " ".join(report.README.read_text(encoding="utf-8").split()), []
+    scales = (
+        (DIGITS, (0.0, 0.3, 0.5)),
+        *((rows, (0.0, 8 / 255, 0.06, STRONGEST)) for rows in (records.headline(None, "cifar10", "small"), FULL)),
+    )
+    for (rows, levels), rival in itertools.product(scales, ("normal", "both")):
+        for apart in (records.against(rows, min(rows.level, key=lambda own, at=at: abs(own - at))).loc[rival] for at in levels):
+            found.append((100 * apart["mean"], claims_tables.p_value(Evidence("", apart["mean"], apart.low, apart.high, int(apart.n)))))
+    means, p = zip(*found, strict=True)
+    kept = stats.false_discovery_control(p) < 0.05
+    lost = [mean for mean, one, stands in zip(means, p, kept, strict=True) if one < 0.05 and not stands]
+    assert len(found) == 22 and f"nearest zero ({', '.join(f'{mean:.1f}' for mean in sorted(lost, key=abs))}) would not be" in text
 
 
 def test_the_first_page_tells_how_far_both_is_ahead(pages):
@@ -173,6 +195,7 @@ def small(level: float, one: str, other: str, seeds=range(5), preset: str = "sma
     return interval(*(100 * value for value in evaluate.seed_interval(switches.apart(runs[runs.seed.isin(seeds)], one, other))))
 
 
+STRONGEST = 0.12549  # 32/255, as recorded
 SAID = [  # level, one arm, another, and where the difference stands
     (0.0, "normal, epochs=24", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=24", "both"),
     (0.06, "proposed", "normal, epochs=24", "all"), (0.06, "both, lr=0.2", "proposed, lr=0.1", "both"),
@@ -184,6 +207,12 @@ SAID = [  # level, one arm, another, and where the difference stands
     (0.0, "proposed", "proposed, bn=separate", "both"), (0.06, "proposed, bn=separate", "proposed, bn=clean", "both"),
     (0.06, "both, bn=separate", "both, bn=clean", "both"), (0.0, "proposed, bn=clean", "proposed, bn=separate", "both"),
     (0.0, "both, bn=clean", "both, bn=separate", "both"),
+    (0.06, "both, best_on_test=True", "proposed, best_on_test=True", "both"),
+    (STRONGEST, "both, best_on_test=True", "proposed, best_on_test=True", "both"), (STRONGEST, "both", "both, bn=separate", "both"),
+    (STRONGEST, "both, bn=separate", "proposed, bn=separate", "both"),
+    (0.0, "normal, lr=0.1", "normal, best_on_test=True", "both"), (0.0, "proposed, lr=0.1", "proposed, best_on_test=True", "both"),
+    (0.06, "proposed", "stability", "RESULTS.md"), (0.06, "proposed, best_on_test=True", "stability", "RESULTS.md"),
+    (0.06, "proposed, best_on_test=True", "noisy", "RESULTS.md"),
 ]  # fmt: skip
 
 
