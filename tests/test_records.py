@@ -224,6 +224,13 @@ def test_what_is_said_of_the_small_scale_follows_from_the_records(pages, level, 
     assert [name for name in names if expected not in pages[name]] == [], expected
 
 
+@pytest.mark.parametrize("method, share", [("proposed", 2 / 3), ("both", 1 / 6)])
+def test_the_share_of_the_gain_over_normal_that_lies_in_batchnorms_running_averages_is_as_said(method, share):
+    runs = switches.measured("small", 0.06)
+    lost, gained = (np.mean(switches.apart(runs, f"{method}, bn=separate", rival)) for rival in (f"{method}, bn=clean", "normal"))
+    assert lost / gained == pytest.approx(share, abs=0.05)
+
+
 FULL_WIDTH = [  # as SAID, of `brief`
     (8 / 255, "proposed", "normal", "all"), (0.0, "normal", "proposed", "both"), (0.06, "proposed", "normal", "all"),
     (0.06, "both", "proposed", "both"), (8 / 255, "both", "proposed", "both"), (0.06, "both", "normal", "both"),
