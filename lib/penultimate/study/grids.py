@@ -37,7 +37,7 @@ SWITCHES = {
     },
     **{f"{method}, bn {bn}": dict(method=method, bn=bn) for method in ("both", "stability", "proposed") for bn in ("separate", "clean")},
     **{f"{method}, low rate": dict(method=method, lr=0.002) for method in ("normal", "both", "proposed")},
-    "normal, twice the epochs": dict(method="normal", epochs=48),  # matched compute: two views cost double
+    "normal, twice the epochs": dict(method="normal", epochs=48),  # matched compute: two views, twice the work
 }
 BASELINES = {method: dict(method=method) for method in ("normal", "noisy", "both", "stability", "discriminative", "proposed")}
 RATES = {f"{method}, {lr:g}": dict(method=method, lr=lr) for method in BASELINES for lr in (0.01, 0.02, 0.05, 0.1, 0.2)}

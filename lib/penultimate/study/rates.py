@@ -14,7 +14,7 @@ LOWEST = 3  # noise levels: clean, the printed table's, the one trained with
 PAIRS = (
     ("proposed 0.1", "normal 0.03"), ("both 0.1", "normal 0.03"), ("both 0.1", "proposed 0.1"),  # as the noisy criterion takes them
     ("proposed 0.1", "normal 0.3"), ("both 0.1", "normal 0.3"),  # `normal` as it is best on clean images
-    ("proposed 0.1", "normal 0.03, 20 epochs"), ("both 0.1", "normal 0.03, 20 epochs"),  # at equal compute: two views are twice the operations
+    ("proposed 0.1", "normal 0.03, 20 epochs"), ("both 0.1", "normal 0.03, 20 epochs"),  # at equal compute: two views, twice the work
     ("proposed 0.03", "normal 0.03, 20 epochs"), ("normal 0.03, 20 epochs", "normal 0.03"),
     ("proposed 0.1", "normal 0.3, 20 epochs"), ("both 0.1", "normal 0.3, 20 epochs"), ("normal 0.3, 20 epochs", "normal 0.03, 20 epochs"),
     ("proposed 0.03", "normal 0.03"), ("both 0.03", "proposed 0.03"), ("proposed 0.1", "normal 0.1"),  # at one rate
