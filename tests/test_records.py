@@ -409,7 +409,7 @@ def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_wid
 
 
 TRIED = {f"{method} {lr}": [0, 1, 2] for method in ("normal", "both", "proposed") for lr in (0.03, 0.1)}
-TRIED |= {"normal 0.01": [0, 1, 2], "normal 0.3": [0, 1, 2], "proposed 0.01": [0], "proposed 0.3": [0], "both 0.3": [0]}
+TRIED |= {"normal 0.01": [0, 1, 2], "normal 0.3": [0, 1, 2], "proposed 0.01": [0], "proposed 0.3": [0], "both 0.3": [0, 1, 2]}
 TRIED |= {"normal 0.03, 20 epochs": [0, 1, 2], "normal 0.3, 20 epochs": [0, 1, 2]}  # at equal compute
 
 
@@ -425,12 +425,11 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
         assert config["epochs"] == row["epochs"] in (10, 20)
         shown = [row[f"test, {records.level_name(level)}"] for level in (0.0, 0.031373, 0.06)]
         assert shown == pytest.approx(accuracies[arm, config["seed"]], abs=1e-6)
-    for method, best in (("normal", 0.03), ("proposed", 0.1), ("both", 0.1)):
+    for method, best in (("normal", 0.03), ("proposed", 0.1), ("both", 0.3)):
         own = runs[(runs.method == method) & (runs.epochs == 10) & (runs.groupby("arm").seed.transform("size") == 3)]
         assert [own[own.seed == seed].set_index("lr")["validation, noisy"].idxmax() for seed in range(3)] == [best] * 3
     first = runs[runs.seed == 0].set_index("arm").filter(like="test, ")
     assert all((first.loc[f"proposed {lr}"] < first.loc["proposed 0.1"]).all() for lr in (0.01, 0.3))  # 'worse everywhere'
-    assert (first.loc["both 0.3"] > first.loc["both 0.1"]).all()
     longer = runs[runs.epochs == 20].pivot(index="lr", columns="seed", values="validation, noisy")
     assert sorted(longer.idxmax()) == [0.03, 0.03, 0.3]  # 'on two seeds of three'
     table = rates.apart_by_width()

@@ -12,14 +12,15 @@ from ..methods import METHODS
 LOWEST = 3  # noise levels: clean, the printed table's, the one trained with
 # Of `by_width`: what is held against what. An arm is a method and its learning rate, and the epochs where they are not the preset's.
 PAIRS = (
-    ("proposed 0.1", "normal 0.03"), ("both 0.1", "normal 0.03"), ("both 0.1", "proposed 0.1"),  # as the noisy criterion takes them
-    ("proposed 0.1", "normal 0.3"), ("both 0.1", "normal 0.3"),  # `normal` as it is best on clean images
-    ("proposed 0.1", "normal 0.03, 20 epochs"), ("both 0.1", "normal 0.03, 20 epochs"),  # at equal compute: two views, twice the work
+    ("proposed 0.1", "normal 0.03"), ("both 0.3", "normal 0.03"), ("both 0.3", "proposed 0.1"),  # as the noisy criterion takes them
+    ("proposed 0.1", "normal 0.3"), ("both 0.3", "normal 0.3"),  # `normal` as it is best on clean images
+    ("proposed 0.1", "normal 0.03, 20 epochs"), ("both 0.3", "normal 0.03, 20 epochs"),  # at equal compute: two views, twice the work
     ("proposed 0.03", "normal 0.03, 20 epochs"), ("normal 0.03, 20 epochs", "normal 0.03"),
-    ("proposed 0.1", "normal 0.3, 20 epochs"), ("both 0.1", "normal 0.3, 20 epochs"), ("normal 0.3, 20 epochs", "normal 0.03, 20 epochs"),
-    ("proposed 0.03", "normal 0.03"), ("both 0.03", "proposed 0.03"), ("proposed 0.1", "normal 0.1"),  # at one rate
+    ("proposed 0.1", "normal 0.3, 20 epochs"), ("both 0.3", "normal 0.3, 20 epochs"), ("normal 0.3, 20 epochs", "normal 0.03, 20 epochs"),
+    ("proposed 0.03", "normal 0.03"), ("both 0.03", "proposed 0.03"), ("proposed 0.1", "normal 0.1"),
+    ("both 0.1", "proposed 0.1"),  # at one rate
     ("proposed 0.03", "normal 0.1"), ("proposed 0.03", "normal 0.3"),
-    ("proposed 0.1", "proposed 0.03"), ("both 0.1", "both 0.03"),  # what a rate does
+    ("proposed 0.1", "proposed 0.03"), ("both 0.1", "both 0.03"), ("both 0.3", "both 0.1"),  # what a rate does
     ("normal 0.01", "normal 0.03"), ("normal 0.1", "normal 0.03"), ("normal 0.3", "normal 0.03"),
 )  # fmt: skip
 COMPARED = 16  # the width at which they are
