@@ -361,6 +361,7 @@ def test_what_is_said_of_adversaries_on_the_narrow_network_follows_from_the_reco
         & found.measure.str.contains(measure)
     ].iloc[0]
     told = lambda one: interval(*(100 * one[name] for name in ("mean", "low", "high")))  # noqa: E731
+    assert f"already behind `stability` (L∞ {told(of('resists', 'stability', 'L∞'))}, over images too)" in pages["RESULTS.md"]
     assert f"behind `noisy` (L∞ {told(of('resists', 'noisy', 'L∞'))}, L2 {told(of('resists', 'noisy', 'L2'))})" in pages["RESULTS.md"]
     certified = [told(of("certified", rival, "smoothed")) for rival in ("stability", "noisy")]
     assert f"than `stability`, {certified[0]} points, and `noisy`, {certified[1]}" in pages["RESULTS.md"]
@@ -372,6 +373,19 @@ def test_by_the_hessian_flatter_images_are_the_less_robust_ones_at_equal_margin_
     rows = curvature_rules.complete(curvature_rules.sets()["cifar10", "small"])
     given = [curvature_rules.links(own, "‖H‖²")["given margin"] for _, own in rows.groupby("method")]
     assert len(given) == 6 and all(one["low"] > 0 and 0.05 < one["mean"] < 0.45 for one in given)
+
+
+def test_what_curvature_tells_at_equal_margin_is_as_said(pages):
+    """Digits: by both measures, every interval below zero; CIFAR-10: by eq. 21 above zero where noise was seen, undecided elsewhere."""
+    found = curvature_rules.claims()
+    given = found[(found.claim == "curvature predicts robustness") & found.measure.str.startswith("given margin")]
+    digits = given[given.dataset == "digits"]
+    assert len(digits) == 12 and (digits.high < 0).all()
+    photographs = given[(given.dataset == "cifar10") & given.measure.str.contains("eq. 21")].set_index("against")
+    decided = photographs[photographs.low > 0]["mean"]
+    assert set(decided.index) == {"noisy", "both", "stability", "proposed"} and (photographs.low < 0).sum() == 2
+    assert f"by both measures (partial ρ {digits['mean'].min():.1f} to {digits['mean'].max():.1f})" in pages["RESULTS.md"]
+    assert f"that saw noise ({decided.min():.2f} to {decided.max():.2f})" in pages["RESULTS.md"]
 
 
 def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pages):
