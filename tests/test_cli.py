@@ -99,11 +99,16 @@ def test_ctrl_c_during_the_imports_is_no_traceback(monkeypatch):
 
 
 @pytest.mark.parametrize("sent", STOPS)
-def test_a_signal_that_comes_while_an_object_is_finalised_is_not_lost(sent):
-    """Python ignores an exception there; seen once in a temporary file's."""
+@pytest.mark.parametrize("slow", [0, 0.3])
+def test_a_signal_that_comes_while_an_object_is_finalised_is_not_lost(sent, slow):
+    """Python ignores an exception there; seen once in a temporary file's. A busy machine takes `slow` seconds to start a thread."""
     stop = f"""
-import os, time
+import os, signal, threading, time
 from penultimate.commands import cli
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background process would hand on as ignored
+start = threading.Thread.start
+threading.Thread.start = lambda thread: (start(thread), time.sleep({slow}))
 
 class Finalised:
     def __del__(self):

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -208,11 +209,20 @@ def _terminated(number, frame) -> None:
     raise SystemExit(128 + number)
 
 
+def _send_again(number: int, thread: int) -> None:
+    """Send the signal once `thread` has left `_lost`: what it raises in there is lost as well."""
+    inside = True
+    while inside:
+        time.sleep(0.05)
+        inside = any(frame.f_code is _lost.__code__ for frame, _ in traceback.walk_stack(sys._current_frames()[thread]))
+    os.kill(os.getpid(), number)
+
+
 def _lost(unraisable) -> None:
     """What a signal raises while an object is being finalised is lost to the program: send the signal again in a moment."""
     sent = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(unraisable.exc_type)
     if sent:
-        threading.Timer(0.05, os.kill, (os.getpid(), sent)).start()
+        threading.Thread(target=_send_again, args=(sent, threading.get_ident())).start()
     else:
         sys.__unraisablehook__(unraisable)
 
