@@ -221,6 +221,16 @@ def test_what_is_settled_holds_for_later_runs_and_their_tables(two_classes, stor
     assert suggest.settle(two_classes, store=store, sigma=0.2)["fields"]["sigma"] == 0.2
 
 
+def test_readme_loads_the_network_that_a_study_of_ones_own_pictures_trained(two_classes, store, monkeypatch):
+    monkeypatch.setattr(runs, "STORE", store)
+    suggest.settle(two_classes, sigma=0.1, **FAST)
+    (run,) = train_all([Config(dataset=two_classes, method="both")])
+    block, *_ = re.findall(r"```python\n(.*?)```", (data.HOME / "README.md").read_text(encoding="utf-8"), re.S)
+    scope, images = {}, torch.rand(2, 3, 8, 8)
+    exec(block.replace("path/to/folder", two_classes), scope)
+    assert torch.equal(scope["network"](images), run.model(images)) and len(list(store.glob("*/record.json"))) == 1
+
+
 def test_named_data_is_never_settled(store):
     with pytest.raises(InputError, match="digits has its presets"):
         suggest.settle("digits", sigma=0.1)

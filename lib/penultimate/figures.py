@@ -160,7 +160,7 @@ def gains(rows: pd.DataFrame, levels: list[float], title: str = "Difference to n
         raise InputError(f"nothing was measured at noise {', '.join(missing)}: choose among {there}")
     shown = pd.concat(parts)
     points = shown[["mean", "low", "high"]].mul(100).assign(row=shown.method, panel=shown.level.map(_panel_name))
-    figure = forest(points, title, "points", columns=len(levels))
+    figure = forest(points, title, "points of accuracy (right: better than normal)", columns=len(levels))
     if 0.0 in levels:
         bound = dict(x=-100 * CLEAN_TOLERANCE, line=dict(color="#888888", dash="dot"))
         figure.add_vline(**bound, row=1, col=1 + levels.index(0.0))
@@ -177,7 +177,7 @@ def against_each(rows: pd.DataFrame, levels: list[float], title: str) -> go.Figu
     tables = [against(rows, level).reset_index(names="row").assign(panel=_panel_name(level)) for level in levels]
     points = pd.concat(tables)
     points[["mean", "low", "high"]] *= 100
-    return forest(points, title, "points", columns=len(levels))
+    return forest(points, title, "points of accuracy (right: proposed is better)", columns=len(levels))
 
 
 def _panel_name(level: float) -> str:

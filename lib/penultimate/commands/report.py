@@ -154,12 +154,13 @@ def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
 
 
 def outcome(found: list[dict]) -> str:
-    """The account of runs at their last epoch: the answer, accuracy per method and noise level, differences to `normal`, the caption."""
+    """The account of runs at their last epoch: accuracy per method and noise level, the answer and differences to `normal`, the caption."""
     rows = _last(found)
     accuracy, gained = records.wide(records.summary(rows)), records.wide(records.differences(rows), signed=True)
     parts = [
-        records.answer(rows), "Test accuracy in per cent, by standard deviation of the Gaussian noise:", records.pipes(accuracy),
-        "<details><summary>Difference to <code>normal</code> in points, paired</summary>", records.pipes(gained), "</details>",
+        "Test accuracy in per cent, by standard deviation of the Gaussian noise:", records.pipes(accuracy),
+        "<details><summary>Differences in points, paired: <code>proposed</code> minus each, each minus <code>normal</code></summary>",
+        records.answer(rows), "Minus `normal`:", records.pipes(gained), "</details>",
         f"*{records.caption(found)}*",
     ]  # fmt: skip
     return "\n\n".join(parts)

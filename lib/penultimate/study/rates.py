@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from .. import records
-from ..configs import PRESETS
+from ..configs import DEFAULTS, PRESETS
 from ..evaluate import seed_interval
 from ..methods import METHODS
 
-LOWEST = 3  # noise levels: clean, the printed table's, the one trained with
-# Of `by_width`: what is held against what. An arm is a method and its learning rate, and the epochs where they are not the preset's.
+SHOWN = (0, 1, 2, -1)  # of the noise levels: clean, the printed table's, the one trained with, the strongest
+# Of `by_width`: what is held against what. An arm: method and learning rate; epochs and BatchNorm where they are not the preset's.
 PAIRS = (
     ("proposed 0.1", "normal 0.03"), ("both 0.3", "normal 0.03"), ("both 0.3", "proposed 0.1"),  # as the noisy criterion takes them
     ("proposed 0.1", "normal 0.3"), ("both 0.3", "normal 0.3"),  # `normal` as it is best on clean images
@@ -69,25 +69,28 @@ def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
 
 
 def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Of runs that tried learning rates in narrow networks afterwards: arm, method, width, epochs, lr, seed; accuracy on the validation
-    split, with the training noise and without, and on test images at the LOWEST levels. No choice rests on them."""
+    """Of runs that tried learning rates and BatchNorm's ways in narrow networks afterwards: arm, method, width, epochs, lr, bn, seed;
+    accuracy on the validation split, with the training noise and without, and on test images at the levels SHOWN.
+
+    No choice rests on them."""
     rows = []
     for record in records.read(Path(folder) if folder else records.COMMITTED / "rates", dataset):
         config, last, measured = record["config"], record["history"][-1], record["metrics"]["last"]["gaussian"]
         longer = f", {config['epochs']} epochs" * (config["epochs"] != PRESETS[config["preset"]]["epochs"])
-        row = {"arm": f"{config['method']} {config['lr']:g}{longer}"}
-        row |= {key: config[key] for key in ("method", "width", "epochs", "lr", "seed")}
+        passes = f", bn {config['bn']}" * (config["bn"] != DEFAULTS["bn"])
+        row = {"arm": f"{config['method']} {config['lr']:g}{longer}{passes}"}
+        row |= {key: config[key] for key in ("method", "width", "epochs", "lr", "bn", "seed")}
         row |= {"validation, noisy": last["validation_noisy"], "validation, clean": last["validation"]}
-        levels = list(zip(measured["levels"], measured["accuracy"], strict=True))[:LOWEST]
+        levels = [(measured["levels"][i], measured["accuracy"][i]) for i in SHOWN]
         rows.append(row | {f"test, {records.level_name(level)}": sum(draws) / len(draws) for level, draws in levels})
-    return pd.DataFrame(rows).sort_values(["method", "width", "epochs", "lr", "seed"], ignore_index=True)
+    return pd.DataFrame(rows).sort_values(["method", "width", "epochs", "lr", "bn", "seed"], ignore_index=True)
 
 
 def told_by_width() -> pd.DataFrame:
     """`by_width` for people: mean and 95 % interval over seeds, in per cent."""
-    groups = by_width().drop(columns="arm").groupby(["method", "width", "epochs", "lr"], sort=False)
+    groups = by_width().drop(columns="arm").groupby(["method", "width", "epochs", "lr", "bn"], sort=False)
     shown = groups.agg(lambda values: records.cell(*seed_interval(values))).drop(columns="seed").assign(seeds=groups.size())
-    return shown.reset_index(["width", "epochs", "lr"]).astype(str).rename(columns={"lr": "learning rate"})
+    return shown.reset_index(["width", "epochs", "lr", "bn"]).astype(str).rename(columns={"lr": "learning rate"})
 
 
 def apart_by_width() -> pd.DataFrame:
