@@ -78,6 +78,23 @@ def test_torchvisions_heads_are_taken_off(make, width):
     assert model.embed.in_features == width and model(torch.rand(2, 3, 32, 32)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_torchvisions_further_heads_do_not_answer_in_training(name):
+    network = vision.imported("torchvision.models").__dict__[name](init_weights=False)
+    model = Classifier(network, num_classes=3, dim=4).train()
+    assert model(torch.rand(2, 3, 96, 96)).shape == (2, 3) if name == "googlenet" else not network.aux_logits and network.AuxLogits is None
+
+
+def test_a_head_that_is_not_linear_is_refused_and_one_that_is_off_is_not():
+    models = vision.imported("torchvision.models")
+    with pytest.raises(InputError, match="the head of SqueezeNet, classifier, does not end in a linear layer: replace it by nn.Identity"):
+        Classifier(models.squeezenet1_1(), num_classes=3)
+    network = models.squeezenet1_1()
+    network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Identity())
+    assert Classifier(network, num_classes=3).embed.in_features == 512
+    assert Classifier(headless(models.resnet18()), num_classes=3).embed.in_features == 512
+
+
 def test_what_comes_before_the_head_is_unchanged():
     """The features are those that torchvision's own head would have seen."""
     network = vision.imported("torchvision.models").resnet18().eval()
@@ -92,7 +109,8 @@ def test_what_comes_before_the_head_is_unchanged():
 def test_finding_the_width_changes_nothing_in_the_network():
     backbone = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout())
     before, state = copy.deepcopy(backbone.state_dict()), torch.random.get_rng_state()
-    assert feature_width(backbone) == 6 and backbone.training
+    backbone[1].eval()
+    assert feature_width(backbone) == 6 and backbone.training and not backbone[1].training
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
     assert feature_width(resnet18(width=8)) == 64

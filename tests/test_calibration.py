@@ -70,6 +70,14 @@ def test_a_model_in_training_mode_is_refused():
         calibration.scores(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(1, 1, 2, 2), torch.tensor([0]))
 
 
+def test_pixels_may_be_bytes_and_no_grey_levels_of_another_kind():
+    images, labels = torch.randint(0, 256, (5, 1, 2, 2), dtype=torch.uint8), torch.zeros(5, dtype=torch.long)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+    assert np.array_equal(calibration.scores(model, images, labels)[0], calibration.scores(model, images / 255, labels)[0])
+    with pytest.raises(InputError, match="expected finite values in"):
+        calibration.scores(model, images.float(), labels)
+
+
 @pytest.mark.parametrize("bad", [[], [1.2], [np.nan]])
 def test_what_is_no_probability_is_refused(bad):
     with pytest.raises(InputError, match=r"expected probabilities"):

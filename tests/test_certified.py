@@ -44,8 +44,8 @@ def test_radii_lie_below_the_true_ones_and_near_them(images, sigma):
 
 
 def test_the_largest_radius(images):
-    found = certify(HalfSpace(), images + 10, 0.2, n=500, alpha=0.01)
-    assert found.radius == pytest.approx(0.2 * stats.norm.ppf(0.01 ** (1 / 500)), rel=1e-6)
+    found = certify(HalfSpace(), torch.ones_like(images), 0.02, n=500, alpha=0.01)  # 1.5 / ||w||, over 20 sigma, from the boundary
+    assert found.radius == pytest.approx(0.02 * stats.norm.ppf(0.01 ** (1 / 500)), rel=1e-6)
 
 
 def test_it_abstains_on_the_boundary_and_that_is_not_right():
@@ -93,6 +93,8 @@ def test_bad_input(images):
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             certify(HalfSpace(), images, **given)
+    with pytest.raises(InputError, match="expected finite values in"):
+        certify(HalfSpace(), 255 * images, 0.1)
     with pytest.raises(InputError, match="training mode"):
         certify(HalfSpace().train(), images, 0.1)
 

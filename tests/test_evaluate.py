@@ -119,6 +119,8 @@ def test_a_sweep_leaves_the_models_mode_alone(grey):
 def test_a_bad_sweep_is_named(grey, perturbation, levels, draws, message):
     with pytest.raises(InputError, match=message):
         sweep(Brightness(), *grey, perturbation, levels, draws)
+    with pytest.raises(InputError, match="seed = 1000000000000 is not a whole number from 0 to below 10,000,000,000"):
+        sweep(Brightness(), *grey, "gaussian", [0.1], 1, seed=10**12)
 
 
 @given(shape=st.lists(st.integers(1, 7), min_size=1, max_size=3), seed=st.integers(0, 1000))

@@ -5,13 +5,15 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from penultimate import InputError, data, jobs, records, runs
+from penultimate import InputError, data, jobs, metrics, records, runs
 from penultimate.commands import cli, report
+from penultimate.comparison import at_level
 from penultimate.configs import DEFAULTS, Config
 from penultimate.data import Split
 from penultimate.evaluate import balanced
@@ -275,19 +277,52 @@ def test_a_run_measured_at_other_levels_than_are_settled_now_is_measured_again_n
     assert runs.load_or_train(found[0].config, store=store).record == found[0].record and not capsys.readouterr().err
 
 
-def test_a_noise_whose_level_is_no_standard_deviation_has_none_suggested(two_classes, store):
-    with pytest.raises(InputError, match="noise = salt_pepper: a level can be suggested of coin_flip, .*; of any other give --sigma"):
-        suggest.settle(two_classes, store=store, noise="salt_pepper", **FAST)
+@pytest.mark.parametrize("fields", [{}, {"sigma": 0.2}])
+def test_a_study_refuses_a_noise_that_its_tables_would_not_be_of(two_classes, store, fields):
+    with pytest.raises(InputError, match="noise = salt_pepper: a study tells of Gaussian noise alone; of salt_pepper tells sweep --noise"):
+        suggest.settle(two_classes, store=store, noise="salt_pepper", **fields, **FAST)
     assert not store.exists() and data.settings(two_classes) == {}  # said before a pilot is trained, and nothing is settled
-    assert suggest.settle(two_classes, store=store, noise="salt_pepper", sigma=0.2, **FAST)["fields"]["sigma"] == 0.2
 
 
-def test_the_suggested_level_is_of_the_noise_asked_for():
-    """One pixel, 0.45 or 0.55: a coin flip turns every second one as soon as it is larger than 0.05, 12.75/255, and none before."""
-    pixels = torch.tensor([[115], [140]], dtype=torch.uint8).repeat(4000, 1).reshape(-1, 1, 1, 1)
-    split = Split(pixels, torch.tensor([0, 1]).repeat(4000), torch.ones(8000, dtype=torch.bool))
-    level, accuracy = suggest.noise_level(Brightness(), split, noise="coin_flip")
-    assert level == 16 / 255 and accuracy[12 / 255] == 1 and accuracy[level] == pytest.approx(0.5, abs=0.02)
+def test_a_level_in_other_units_is_no_level_of_gaussian_noise(two_classes, store):
+    assert 50.0 not in metrics.levels_of(Config(dataset=two_classes, noise="jpeg", sigma=50.0))
+    assert 0.11 in metrics.levels_of(Config(dataset=two_classes, noise="laplace", sigma=0.11))
+
+
+@pytest.mark.parametrize("sigma", [0.031373, 8 / 255, 8 / 255 + 5e-6])
+def test_a_level_that_is_nearly_the_noise_trained_with_is_measured_once(sigma):
+    levels = metrics.levels_of(Config(dataset="cifar10", sigma=sigma))
+    assert len(levels) == len(metrics.LEVELS["default"]) and sigma in levels
+    rows = pd.DataFrame({"level": metrics.told(levels)})
+    assert at_level(rows.level, sigma).sum() == at_level(rows.level, 8 / 255).sum() == 1
+
+
+@pytest.mark.parametrize("failing", ["record.json", "sums.json"])
+def test_a_run_outlives_a_full_disk_while_it_is_measured_again(two_classes, store, monkeypatch, failing):
+    """A run that cannot take its new record keeps its weights, and is measured again, not trained, in the next call."""
+    alone = runs.load_or_train(Config(dataset=two_classes, method="normal", sigma=0.1, **FAST), store=store)
+    suggest.settle(two_classes, store=store, sigma=0.1, **FAST)
+
+    def full(path, content, write=files.write):
+        if path.name == failing:
+            raise InputError("No space left on device")
+        write(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write", full)
+        with pytest.raises(InputError, match="No space left"):
+            runs.load_or_train(alone.config, store=store)
+    again = runs.load_or_train(alone.config, store=store)
+    assert again.history == alone.history and again.record["environment"] == alone.record["environment"]  # seconds of training among them
+    assert runs.measured_as_settled(again) and runs.stored(alone.config, store)
+
+
+def test_what_a_callers_on_epoch_raises_is_not_told_as_the_disks(tiny, store):
+    def gone(row):
+        raise BrokenPipeError("Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        runs.load_or_train(tiny(epochs=1), store=store, on_epoch=gone)
 
 
 @pytest.mark.parametrize("collapse", [0.0, 1e-20])

@@ -483,6 +483,16 @@ def test_a_sampled_moment_is_the_same_twice():
     assert torch.equal(one, other)
 
 
+def test_distances_of_a_collapsed_network_are_unknown():
+    """Every activation is cut off: all features are one point, and nothing is bound by them."""
+    model = build("small", 4, 8, 2, torch.zeros(1), torch.ones(1), seed=0).eval()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.constant_(part.bias, -100.0)
+    found = layers.distances(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    assert found["measured"]["features"] == 0 and np.isnan(found["estimate"]["image"])
+
+
 def test_distances_refuse_training_mode_and_leave_its_statistics_alone():
     model = Classifier(small(width=4), num_classes=2, dim=4)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -5,16 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from . import InputError
+from .data import to_unit
 from .model import must_evaluate
+from .noise import check
 
 BINS = 15  # of equal width, as in Guo et al. 2017, arXiv 1706.04599
 
 
 @torch.inference_mode()
 def scores(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence max_c softmax(z(x))_c and whether the most probable class is right, (N,) each; images in [0,1], (N,C,H,W).
+    """Confidence max_c softmax(z(x))_c and whether the most probable class is right, (N,) each; images uint8 or in [0,1], (N,C,H,W).
 
-    Raises InputError for a model in training mode.
+    Raises InputError for a model in training mode and for images outside [0,1].
 
     >>> certain = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).eval()
     >>> certain[1].weight.data, certain[1].bias.data = torch.zeros(2, 1), torch.tensor([0.6, 0.4]).log()
@@ -23,7 +25,9 @@ def scores(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) 
     (array([0.6, 0.6]), array([ True, False]))
     """
     must_evaluate(model)
-    confidence, predicted = torch.cat([model(part).double().softmax(1) for part in images.split(batch)]).max(1)
+    pixels = to_unit(images) if images.dtype == torch.uint8 else images
+    check("gaussian", pixels)
+    confidence, predicted = torch.cat([model(part).double().softmax(1) for part in pixels.split(batch)]).max(1)
     return confidence.cpu().numpy(), (predicted == labels).cpu().numpy()
 
 

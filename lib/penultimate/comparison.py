@@ -9,6 +9,7 @@ import pandas as pd
 from . import InputError
 from .evaluate import image_interval, seed_interval
 from .methods import METHODS
+from .metrics import SAME
 from .support.wording import cell, level_name
 
 CLEAN_TOLERANCE = 0.005  # 'clean accuracy maintained': the interval of the difference lies above minus half a point
@@ -90,7 +91,7 @@ def at_level(levels: pd.Series, level: float) -> pd.Series:
     >>> at_level(pd.Series([0.031373, 0.06]), 8 / 255).tolist()
     [True, False]
     """
-    return (levels - level).abs() < 1e-5
+    return (levels - level).abs() < SAME
 
 
 def against(rows: pd.DataFrame, level: float, method: str = "proposed") -> pd.DataFrame:

@@ -43,6 +43,8 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
     root, name = Path(root) if root else CACHE, str(name)
     kept = settings(name)
     side = kept.get("fields", {}).get("image_size", 0) if image_size is None else image_size
+    if side < 0:
+        raise InputError(f"image_size = {side} must not be negative")
     if name in READERS:
         return _resized(READERS[name](root), side)
     if name.endswith(".npz"):

@@ -15,7 +15,7 @@ from .data import to_unit
 from .model import predict
 from .noise import apply, check
 
-MOST_DRAWS = 1_000  # a seed's draws are numbered below the next seed's
+MOST_DRAWS, MOST_SEEDS = 1_000, 10**10  # a seed's draws are numbered below the next seed's, and all fit into 63 bits
 MOST_BITS = 2**28  # of one array in a record
 CHUNK = 500  # images that share one noise generator: fixed, so that draws do not depend on anything else
 
@@ -25,7 +25,7 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
 
     images uint8 or in [0,1], (N,C,H,W), on the model's device; levels in the perturbation's units, 0 = untouched.
     Draw k uses the same random numbers for every model on the same kind of device and, scaled, at every level: compare paired.
-    Raises InputError where `noise.check` does, for labels that are not as many as the images, no levels, and draws below 1.
+    Raises InputError where `noise.check` does, for labels that are not as many as the images, no levels, and draws or a seed out of range.
 
     >>> always_one = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> always_one[1].weight.data, always_one[1].bias.data = torch.zeros(2, 4), torch.tensor([0.0, 1.0])
@@ -37,6 +37,8 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
         raise InputError(f"{draws!r} draws at {len(levels)} levels: a sweep needs at least one of each, and at most {MOST_DRAWS:,} draws")
     pixels = to_unit(images) if images.dtype == torch.uint8 else images
     check(perturbation, pixels)
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < MOST_SEEDS:
+        raise InputError(f"seed = {seed!r} is not a whole number from 0 to below {MOST_SEEDS:,}")
     if len(pixels) != len(labels):
         raise InputError(f"{len(pixels)} images but {len(labels)} labels")
     result = torch.empty(len(levels), draws, len(labels), dtype=torch.bool, device=pixels.device)

@@ -12,7 +12,7 @@ def describe(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> 
     """radius: mean over classes of mean ||q_i - m_c||. margin: mean over classes of -max_j s_cj, the distance of the
     centroid to its nearest boundary. ratio: margin / radius, unchanged when features grow by s and weights by 1/s.
     gap: mean over classes of the smallest (z_c - z_j)(m_c) / std_i of (z_c - z_j)(q_i), unchanged by any invertible q -> Aq, W -> W A^-1;
-    inf where a class has a single sample.
+    not finite where a class has a single sample.
 
     features (N,d), labels (N,), weight (C,d), bias (C,); the means are over the classes present.
 

@@ -230,7 +230,7 @@ def _outcome(config: Config, on_epoch, options: dict) -> Exception | None:
     except (OutOfTime, InputError, FloatingPointError) as reason:
         reason.__traceback__ = reason.__context__ = reason.__cause__ = None  # which hold the run's model, images and momenta
         return reason
-    except RuntimeError as error:  # of a compiler or a layer: the other runs go on
+    except (RuntimeError, OSError) as error:  # of a compiler, a layer, what listens: the other runs go on
         if isinstance(error, getattr(torch, "AcceleratorError", ())):
             raise  # nothing more can be computed on the device in this process
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):  # the latter of a CPU

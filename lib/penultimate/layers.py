@@ -6,6 +6,7 @@ estimate and no bound.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -94,6 +95,8 @@ def separation(points: Tensor, labels: Tensor) -> tuple[float, float]:
 def distances(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
     """By layer: D `measured`, its `bound` D / L and `estimate` D / L_local from the D of the features, and `separability`.
 
+    nan where a constant is 0, as in a network whose features are all one point.
+
     images (N,C,H,W) in [0,1], labels (N,), on the CPU. Raises InputError for a model in training mode.
 
     >>> from penultimate.model import small
@@ -105,9 +108,10 @@ def distances(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, di
     check(model, images, labels)
     apart = {name: separation(points, labels) for name, points in activations(model, images).items()}
     bounds, local, d = lipschitz_bounds(model, images[:1]), local_lipschitz(model, images), apart["features"][0]
+    over = lambda constants: {name: d / constants[name] if constants[name] else math.nan for name in apart}  # noqa: E731
     return {
-        "measured": {name: found[0] for name, found in apart.items()}, "bound": {name: d / bounds[name] for name in apart},
-        "estimate": {name: d / local[name] for name in apart}, "separability": {name: found[1] for name, found in apart.items()},
+        "measured": {name: found[0] for name, found in apart.items()}, "bound": over(bounds),
+        "estimate": over(local), "separability": {name: found[1] for name, found in apart.items()},
     }  # fmt: skip
 
 

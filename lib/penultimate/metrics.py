@@ -18,9 +18,11 @@ from .logit_losses import Loss, cross_entropy
 from .model import Classifier, penultimate_features
 from .noise import FIXED
 from .support.splits import Split, Splits, shuffled
+from .theory import KURTOSIS
 
 # Standard deviations at which a run is measured, beside the one it trains at, and how often.
 LEVELS = {"digits": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "default": tuple(n / 255 for n in (0, 8, 16, 24, 32))}
+SAME = 1e-5  # levels nearer than that are one: records hold six digits of them
 DRAWS = 5
 # The presets of the published comparison are measured at more length, `brief` at less of it; their trials, which no result rests on, with
 # one draw.
@@ -66,13 +68,17 @@ def curved(config: Config) -> int:
 
 
 def levels_of(config: Config) -> list[float]:
-    """The standard deviations of the noise at which a run is measured, its own among them; for one's own data as they were settled.
+    """The standard deviations of the noise at which a run is measured; for one's own data as they were settled.
+
+    Its own is among them, where the level of the noise it trains with is one, and takes the place of another that is the SAME.
 
     >>> levels_of(Config(sigma=0.25))
     [0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5]
     """
     settled = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
-    return sorted({*settled, config.sigma})
+    if config.noise not in KURTOSIS:
+        return sorted(settled)
+    return sorted({*(level for level in settled if abs(level - config.sigma) >= SAME), config.sigma})
 
 
 def told(levels: list[float]) -> list[float]:

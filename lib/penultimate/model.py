@@ -1,5 +1,7 @@
 """The classifier z(x) = W q(x) + b, its penultimate features q(x) in R^d, and the small residual networks behind it."""
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 
@@ -72,13 +74,15 @@ NETWORKS = {"resnet18": resnet18, "small": small}
 
 
 HEADS = ("fc", "classifier", "head", "heads")  # what torchvision calls the part that maps features to ImageNet's classes
+AUXILIARY = ("aux1", "aux2", "AuxLogits")  # of GoogLeNet and of Inception
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448)  # of the blank pictures tried: some networks take a single size
 
 
 def headless(backbone: nn.Module) -> nn.Module:
     """A network without its own classifier, the same object: timm's by reset_classifier(0), torchvision's by its name.
 
-    Of a head of several layers only the last, linear one goes: LayerNorm and flattening before it are part of the features.
+    Of a head of several layers only the last, linear one goes: LayerNorm and flattening before it are part of the features. Raises
+    InputError for a head of torchvision's that does not end in one (SqueezeNet's).
 
     >>> headless(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))  # whose module this is, is not known: it stays as it is
     Sequential(
@@ -95,6 +99,13 @@ def headless(backbone: nn.Module) -> nn.Module:
             setattr(backbone, name, nn.Identity())
         elif isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
             head[-1] = nn.Identity()
+        elif name and not isinstance(head[-1] if isinstance(head, nn.Sequential) else head, nn.Identity):
+            raise InputError(f"the head of {type(backbone).__name__}, {name}, does not end in a linear layer: replace it by nn.Identity()")
+        if getattr(backbone, "aux_logits", False):  # further heads, which answer in training mode alone
+            backbone.aux_logits = False
+            for name in AUXILIARY:
+                if hasattr(backbone, name):
+                    setattr(backbone, name, None)
     return backbone
 
 
@@ -112,9 +123,8 @@ def feature_width(backbone: nn.Module, channels: int | None = None) -> int:
         return backbone.num_features
     first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
     channels = channels or (first.in_channels if first else 3)
-    like, was_training, refused = next(backbone.parameters(), torch.empty(0)), backbone.training, ""
-    backbone.eval()
-    try:
+    like, refused = next(backbone.parameters(), torch.empty(0)), ""
+    with _evaluating(backbone):
         for side in SIDES:
             try:
                 out = backbone(torch.zeros(2, channels, side, side, dtype=like.dtype, device=like.device))
@@ -125,8 +135,6 @@ def feature_width(backbone: nn.Module, channels: int | None = None) -> int:
                 return out.shape[1]
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise InputError(f"{type(backbone).__name__} gives {shape} for 2 pictures, expected (2, width): pool and flatten its features")
-    finally:
-        backbone.train(was_training)
     raise InputError(
         f"the feature width of {type(backbone).__name__} cannot be found: it takes no picture of {channels} channels and {SIDES[0]} to "
         f"{SIDES[-1]} pixels ({refused[:200]}): wrap it in a module that takes your images and returns (N, width)"
@@ -210,10 +218,17 @@ def penultimate_features(model: Classifier, images: Tensor, batch: int = 1000) -
 
 
 def _in_parts(model: nn.Module, function, images: Tensor, batch: int) -> Tensor:
-    before = [(module, module.training) for module in model.modules()]  # one by one: a part may be frozen
+    with _evaluating(model):
+        return torch.cat([function(part) for part in images.split(batch)])
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module):
+    """In evaluation mode; every module's own mode comes back: a part may be frozen."""
+    before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return torch.cat([function(part) for part in images.split(batch)])
+        yield
     finally:
         for module, training in before:
             module.training = training

@@ -72,10 +72,10 @@ def collect(records: list[dict], folder: Path) -> None:
         files.write_json(folder / checks.place(record), record)
 
 
-def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
-    """One row per run, checkpoint and level: KEYS, changed, checkpoint, level, accuracy (mean over draws), correct (draws, N).
+def table(found: list[dict]) -> pd.DataFrame:
+    """Under Gaussian noise, one row per run, checkpoint and level: KEYS, changed, checkpoint, level, accuracy (mean over draws), correct.
 
-    balanced: the balanced accuracy, where it was measured (on one's own data), else nan.
+    correct: of each draw and image, bool (draws, N). balanced: the balanced accuracy, where it was measured (on one's own data), else nan.
 
     >>> rows = table(read(None, "digits", "digits")[:1])
     >>> rows.level.tolist(), rows.correct[0].shape
@@ -85,7 +85,7 @@ def table(found: list[dict], perturbation: str = "gaussian") -> pd.DataFrame:
     for record in found:
         run = {key: record["config"][key] for key in KEYS} | {"changed": changed(record["config"])}
         for checkpoint, metrics in record["metrics"].items():
-            measured = metrics[perturbation]
+            measured = metrics["gaussian"]
             balanced = iter(measured.get("balanced") or [np.nan] * len(measured["levels"]))
             for level, accuracy, correct in zip(measured["levels"], measured["accuracy"], unpack(measured["correct"]), strict=True):
                 means = {"accuracy": float(np.mean(accuracy)), "balanced": float(np.mean(next(balanced)))}

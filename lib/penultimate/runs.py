@@ -1,5 +1,6 @@
 """A run is found by its configuration: loaded where it exists, trained where it does not, locked while it trains."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -91,20 +92,28 @@ def load_or_train(
         if measured_as_settled(found):
             return found
     splits, folder = data.load(config.dataset, root, config.image_size), store / config.name
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder, deadline):
-            found = stored(config, store)  # another process may have trained it meanwhile
-            if found and not measured_as_settled(found):
-                _measure_again(found, splits, device)
-            elif not found:
-                _clear_if_damaged(config, folder)
-                _train(config, splits, folder, device, deadline, on_epoch)
+        held = _lock(folder, deadline)
+    with held:
+        found = stored(config, store)  # another process may have trained it meanwhile
+        if found and not measured_as_settled(found):
+            _measure_again(found, splits, device)
+        elif not found:
+            _clear_if_damaged(config, folder)
+            _train(config, splits, folder, device, deadline, on_epoch)
+    return Run(config, folder, files.read_json(folder / integrity.RECORD))
+
+
+@contextlib.contextmanager
+def _writing(folder: Path):
+    """What the disk refuses, in one line; what training and the caller's `on_epoch` raise is not of the disk, and `files` says its own."""
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"cannot write the run to {folder} ({error.strerror}): free space or make it writable; what was finished before is safe"
         ) from error
-    return Run(config, folder, files.read_json(folder / integrity.RECORD))
 
 
 def check_pictures(found: list[Run], root=None) -> None:
@@ -159,13 +168,14 @@ def _measure_again(run: Run, splits: data.Splits, device: str) -> None:
     """Renew what depends on the noise levels; of the epoch that was best on test no weights are left, so that it is left out."""
     print(f"{run.config.name}: measured at other noise levels before; measuring it again", file=sys.stderr, flush=True)
     last = metrics.measure(placed(run.model, torch.device(device)), splits, run.config)
-    integrity.finish(run.folder, run.record | {"metrics": {"last": run.record["metrics"]["last"] | last}})
+    integrity.replace_record(run.folder, run.record | {"metrics": {"last": run.record["metrics"]["last"] | last}})
 
 
 def _clear_if_damaged(config: Config, folder: Path) -> None:
     if integrity.finished(folder):
         print(f"{config.name}: {integrity.damage(folder, config.name)}; training it again", file=sys.stderr, flush=True)
-        integrity.clear(folder)
+        with _writing(folder):
+            integrity.clear(folder)
 
 
 def _lock(folder: Path, deadline: float | None) -> FileLock:
@@ -181,8 +191,9 @@ def _lock(folder: Path, deadline: float | None) -> FileLock:
 
 
 def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadline, on_epoch) -> None:
-    for place in (folder, folder / "features"):
-        files.sweep(place)
+    with _writing(folder):
+        for place in (folder, folder / "features"):
+            files.sweep(place)
     checkpoint = folder / "checkpoint.safetensors"
     trained = train(config, splits, device, checkpoint, deadline, on_epoch, kept=folder / "features")
     if deadline and time.time() > deadline:

@@ -9,7 +9,6 @@ from ..data import Split
 from ..evaluate import sweep
 from ..support import own
 from ..support.wording import level_name
-from ..theory import KURTOSIS
 from ..train import OutOfTime
 
 COST = 0.05  # of accuracy: the points that `normal` must lose
@@ -18,13 +17,13 @@ MEASURED = (0.0, 0.5, 1.0, 1.5, 2.0)  # times the noise trained with: where runs
 DRAWS = 5
 
 
-def noise_level(model: nn.Module, split: Split, cost: float = COST, noise: str = "gaussian") -> tuple[float, pd.Series]:
-    """The smallest of LEVELS at which noise costs a network that much accuracy, and the accuracies by level up to it.
+def noise_level(model: nn.Module, split: Split, cost: float = COST) -> tuple[float, pd.Series]:
+    """The smallest of LEVELS at which Gaussian noise costs a network that much accuracy, and the accuracies by level up to it.
 
     To be asked of a network that was trained on clean images, on a split that no result uses (validation). Where no level costs that
     much, the largest. Raises InputError where the network is hardly better than the most frequent class: there is nothing to lose.
     """
-    clean = float(sweep(model, split.images, split.labels, noise, [0.0], 1).accuracy.iloc[0])
+    clean = float(sweep(model, split.images, split.labels, "gaussian", [0.0], 1).accuracy.iloc[0])
     largest = float(split.labels.bincount().max()) / len(split)
     if clean - cost < largest:
         raise InputError(
@@ -33,7 +32,7 @@ def noise_level(model: nn.Module, split: Split, cost: float = COST, noise: str =
         )
     accuracies = {0.0: clean}
     for level in LEVELS:
-        accuracies[level] = float(sweep(model, split.images, split.labels, noise, [level], DRAWS).accuracy.mean())
+        accuracies[level] = float(sweep(model, split.images, split.labels, "gaussian", [level], DRAWS).accuracy.mean())
         if clean - accuracies[level] >= cost - 1e-9:
             break
     return level, pd.Series(accuracies, name="accuracy").rename_axis("level")
@@ -46,9 +45,9 @@ def settle(
     """Settle how one's own data set is trained on, for every later run and notebook; returns what is settled.
 
     fields: fields of Config that are to hold for this data set (image_size=64, flip=False); those given before stay. Without sigma among
-    them, a pilot run of `normal` on seed 0 is trained, and the noise level is what costs it COST on the validation split; InputError for a
-    noise whose level is no standard deviation. training: of
-    `train_all`, for that run: budget, backend, address. Raises train.OutOfTime where the budget ends before it does.
+    them, a pilot run of `normal` on seed 0 is trained, and the noise level is what costs it COST on the validation split. training: of
+    `train_all`, for that run: budget, backend, address. Raises train.OutOfTime where the budget ends before it does; InputError for
+    another noise than Gaussian, which is what runs are measured under.
     """
     from ..jobs import train_all
 
@@ -56,7 +55,12 @@ def settle(
         raise InputError(f"{dataset} has its presets: only for one's own data (a folder, an .npz file) is anything settled")
     before = data.settings(dataset)
     given = before.get("given", {}) | fields
-    Config(dataset=dataset, preset=preset, **given)  # refuses what cannot be
+    noise = Config(dataset=dataset, preset=preset, **given).noise  # refuses what cannot be
+    if noise != "gaussian":
+        raise InputError(
+            f"noise = {noise}: a study tells of Gaussian noise alone; of {noise} tells sweep --noise {noise} --sigma LEVEL "
+            f"--perturbation {noise} --levels 0,LEVEL, which trains what it needs"
+        )
     skip = before.get("skip_bad", False) if skip_bad is None else skip_bad
     splits = data.load(dataset, image_size=given.get("image_size", 0), skip_bad=skip)
     keep = dict(given=given, fields=given, skip_bad=skip)
@@ -64,9 +68,6 @@ def settle(
         levels = [k * given["sigma"] for k in MEASURED]
         return own.settle(dataset, data.CACHE, **keep, levels=levels, suggested=None)
     asked = {"sigma": DEFAULTS["sigma"]} | given
-    noise = asked.get("noise", DEFAULTS["noise"])
-    if noise not in KURTOSIS:
-        raise InputError(f"noise = {noise}: a level can be suggested of {', '.join(KURTOSIS)}; of any other give --sigma, in its units")
     pilot = Config(**{"dataset": dataset, "preset": preset, "method": "normal"} | asked)
     by = {"pilot": pilot.hash, "data": splits.fingerprint}
     suggested = before.get("suggested") or {}
@@ -76,7 +77,7 @@ def settle(
         if not runs:
             raise OutOfTime("the pilot run is left")
         run = runs[0]
-        sigma, accuracies = noise_level(run.model.to(device), splits.validation.to(device), noise=noise)
+        sigma, accuracies = noise_level(run.model.to(device), splits.validation.to(device))
         run.model.to("cpu")
         suggested = by | {"sigma": sigma, "accuracy": {level_name(level): round(a, 5) for level, a in accuracies.items()}}
     fields = given | {"sigma": suggested["sigma"]}

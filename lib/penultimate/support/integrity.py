@@ -12,11 +12,21 @@ SUMS, RECORD, WEIGHTS = "sums.json", "record.json", "weights.safetensors"
 
 def finish(folder: Path, record: dict) -> None:
     """Write a run's sums, then its record: a run is finished once its record is there, and then everything else is."""
-    content = files.as_json(record)
+    files.write_json(folder / SUMS, _sums(folder, record))
+    files.write_json(folder / RECORD, record)
+
+
+def replace_record(folder: Path, record: dict) -> None:
+    """Another record for a finished run. Where that stops in between, the run has no sums, as of an older version, but is not lost."""
+    (folder / SUMS).unlink(missing_ok=True)
+    files.write_json(folder / RECORD, record)
+    files.write_json(folder / SUMS, _sums(folder, record))
+
+
+def _sums(folder: Path, record: dict) -> dict[str, dict]:
     paths = [folder / WEIGHTS, *sorted((folder / "features").glob("epoch-*.safetensors"))]
     listed = {path.relative_to(folder).as_posix(): _sum(path.read_bytes()) for path in paths}
-    files.write_json(folder / SUMS, listed | {RECORD: _sum(content)})
-    files.write(folder / RECORD, content)
+    return listed | {RECORD: _sum(files.as_json(record))}
 
 
 def _sum(content: bytes) -> dict:
