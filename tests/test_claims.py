@@ -80,7 +80,11 @@ def test_a_correction_for_their_number_takes_decisions_away_and_never_makes_one(
 def test_the_short_table_has_the_number_and_an_example_of_every_outcome(table):
     *lines, _, correction = claims_tables.markdown().splitlines()[2:]
     assert correction == f"*{claims_tables.corrected(table)}.*"
-    for line, (claim, own) in zip(lines, table.groupby("claim", sort=False), strict=True):
+    claimed, sources = dict(list(table.groupby("claim"))), [line.split(" | ")[1] for line in lines]
+    assert len(lines) == len(claimed) and sources == sorted(sources, key=["paper", "summary", "study"].index)  # the paper's first
+    for line in lines:
+        claim = line.split(" | ")[0].removeprefix("| ")
+        own = claimed[claim]
         found = re.findall(r"(holds|does not hold|undecided), (\d+) of (\d+): (.*?), n = ", line)
         expected = own[own.n > 0].holds.value_counts()
         assert f"| {claim} |" in line and {holds: int(count) for holds, count, _, _ in found} == expected.to_dict()

@@ -83,10 +83,11 @@ def numbers() -> pd.DataFrame:
 
 
 def markdown() -> str:
-    """The table in RESULTS: one row a claim, with how much of its evidence holds, does not hold or is undecided, and the first of each;
-    all of it stands in notebook 09."""
+    """The table in RESULTS: one row a claim, the paper's first, with how much of its evidence holds, does not hold or is undecided, and the
+    first of each; all of it stands in notebook 09."""
     rows, lines = table(), []
-    for (claim, by, found), own in rows.groupby(["claim", "by", "verdict"], sort=False):
+    ordered = rows.sort_values("by", key=lambda by: by.map(["paper", "summary", "study"].index), kind="stable")
+    for (claim, by, found), own in ordered.groupby(["claim", "by", "verdict"], sort=False):
         told = [_told(holds, one, len(own)) for holds, one in own[own.n > 0].groupby("holds", sort=False)]
         links = ", ".join(f"[{page[:2]}](notebooks/{page}.ipynb)" for page in own.notebook.unique())
         lines.append({"claim": claim, "by": by, "verdict": found, "evidence (95 % intervals)": "<br>".join(told), "see": links})
