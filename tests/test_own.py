@@ -233,6 +233,23 @@ def test_readme_loads_the_network_that_a_study_of_ones_own_pictures_trained(two_
     assert torch.equal(scope["network"](images), run.model(images)) and len(list(store.glob("*/record.json"))) == 1
 
 
+def test_what_led_to_no_suggestion_does_not_hold_unseen(two_classes, store, monkeypatch):
+    def nothing(model, split):
+        raise InputError("no noise level can be suggested")
+
+    plain = Config(dataset=two_classes)
+    monkeypatch.setattr(suggest, "noise_level", nothing)
+    with pytest.raises(InputError, match="no noise level"):
+        suggest.settle(two_classes, store=store, **FAST)
+    assert Config(dataset=two_classes) == plain != Config(dataset=two_classes, **FAST)
+    monkeypatch.setattr(suggest, "noise_level", lambda model, split: (0.1, suggest.pd.Series({0.0: 1.0, 0.1: 0.9})))
+    settled = suggest.settle(two_classes, store=store, **FAST)
+    monkeypatch.setattr(suggest, "noise_level", nothing)
+    with pytest.raises(InputError, match="no noise level"):
+        suggest.settle(two_classes, store=store, lr=0.5)
+    assert data.settings(two_classes) == settled and Config(dataset=two_classes).lr == FAST["lr"]
+
+
 def test_named_data_is_never_settled(store):
     with pytest.raises(InputError, match="digits has its presets"):
         suggest.settle("digits", sigma=0.1)

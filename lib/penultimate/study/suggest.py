@@ -15,6 +15,7 @@ COST = 0.05  # of accuracy: the points that `normal` must lose
 LEVELS = tuple(n / 255 for n in (2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128))
 MEASURED = (0.0, 0.5, 1.0, 1.5, 2.0)  # times the noise trained with: where runs on this data are measured
 DRAWS = 5
+NOTHING = dict(given={}, fields={}, skip_bad=False, levels=None, suggested=None)  # settled
 
 
 def noise_level(model: nn.Module, split: Split, cost: float = COST) -> tuple[float, pd.Series]:
@@ -77,7 +78,11 @@ def settle(
         if not runs:
             raise OutOfTime("the pilot run is left")
         run = runs[0]
-        sigma, accuracies = noise_level(run.model.to(device), splits.validation.to(device))
+        try:
+            sigma, accuracies = noise_level(run.model.to(device), splits.validation.to(device))
+        except InputError:  # what was given led nowhere: it shall not hold unseen in the next call
+            own.settle(dataset, data.CACHE, **NOTHING | before)
+            raise
         run.model.to("cpu")
         suggested = by | {"sigma": sigma, "accuracy": {level_name(level): round(a, 5) for level, a in accuracies.items()}}
     fields = given | {"sigma": suggested["sigma"]}
