@@ -296,7 +296,7 @@ def test_a_run_measured_at_other_levels_than_are_settled_now_is_measured_again_n
 
 @pytest.mark.parametrize("fields", [{}, {"sigma": 0.2}])
 def test_a_study_refuses_a_noise_that_its_tables_would_not_be_of(two_classes, store, fields):
-    with pytest.raises(InputError, match="noise = salt_pepper: a study tells of Gaussian noise alone; of salt_pepper tells sweep --noise"):
+    with pytest.raises(InputError, match="noise = salt_pepper: a study tells of Gaussian noise alone; for salt_pepper use sweep --noise"):
         suggest.settle(two_classes, store=store, noise="salt_pepper", **fields, **FAST)
     assert not store.exists() and data.settings(two_classes) == {}  # said before a pilot is trained, and nothing is settled
 

@@ -59,7 +59,7 @@ def settle(
     noise = Config(dataset=dataset, preset=preset, **given).noise  # refuses what cannot be
     if noise != "gaussian":
         raise InputError(
-            f"noise = {noise}: a study tells of Gaussian noise alone; of {noise} tells sweep --noise {noise} --sigma LEVEL "
+            f"noise = {noise}: a study tells of Gaussian noise alone; for {noise} use sweep --noise {noise} --sigma LEVEL "
             f"--perturbation {noise} --levels 0,LEVEL, which trains what it needs"
         )
     skip = before.get("skip_bad", False) if skip_bad is None else skip_bad
