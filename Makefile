@@ -4,7 +4,7 @@
 # make soak    kill it, fill its disk, feed it damaged files, at length: what was lost
 # make lab     open the notebooks in JupyterLab
 DATASET ?= digits
-PRESET ?= $(if $(filter digits,$(DATASET)),digits,small)
+PRESET ?= $(if $(subst digits,,$(DATASET)),small,digits)
 DEVICE ?= cpu
 PYTHON ?= python3
 RUN = .venv/bin/python -m

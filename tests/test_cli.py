@@ -12,9 +12,10 @@ import types
 import numpy as np
 import pytest
 
-from penultimate import jobs, runs
+from penultimate import data, jobs, runs
 from penultimate.commands import cli, report
 from penultimate.data import HOME
+from penultimate.study import curvature_records, measured
 from penultimate.support import files
 
 TINY = ("--methods", "proposed", "--width", "8", "--epochs", "2", "--images", "128")
@@ -167,6 +168,11 @@ BAD = {
     "budget": (("train", "--budget", "soon"), "budget 'soon'"),
     "epochs": (("train", "--epochs", "0"), "epochs = 0 must be positive"),
     "device": (("train", "--device", "quantum"), "device 'quantum'"),
+    "skipped digits": (("study", "--skip-bad"), "skip_bad is for one's own pictures: leave it out with digits"),
+    "skipped nothing": (("train", "--dataset", "cifr10", "--skip-bad"), "unknown dataset 'cifr10': choose one of digits"),
+    "curvature": (("curvature", *TINY, "--level", "inf"), "level = inf must be a finite number above 0"),
+    "experiments": (("experiments", "--preset", "paper"), "preset paper trains on the validation images too"),
+    "published": (("report", "--publish", "--records", "."), "--publish and --notebooks renew what is committed: give each alone"),
     "milestones": (("train", "--milestones", "3.5"), "milestones '3.5': give epochs joined by commas"),
     "falling milestones": (("train", "--milestones", "3,2"), "milestones = (3, 2) must rise, from 1 on"),
     "added milestones": (("train", "--milestones", "1+2"), "milestones '1+2': give epochs joined by commas"),
@@ -189,6 +195,26 @@ def test_bad_input_is_one_line(here, case):
     words, message = BAD[case]
     code, _ = here(*words)
     assert code.startswith("error: ") and message in code and "\n" not in code and len(code) < 400
+
+
+def test_a_name_that_is_no_data_set_has_no_settings(here):
+    here("train", "--dataset", "cifr10", "--skip-bad")
+    assert data.settings("cifr10") == {}
+
+
+def test_a_curvature_level_may_be_a_quotient(here, monkeypatch):
+    asked = []
+    monkeypatch.setattr(measured, "missing", lambda configs, *given, **options: [("run", "path")])
+    monkeypatch.setattr(curvature_records, "measure", lambda run, device, images, level, root: asked.append(level) or {})
+    monkeypatch.setattr(files, "write_json", lambda path, content: None)
+    here("curvature", *TINY, "--level", "7/255")
+    assert asked == [7 / 255]
+
+
+@pytest.mark.parametrize("dataset, preset", [("digits", "digits"), ("my digits", "small"), ("cifar10", "small")])
+def test_make_takes_the_preset_of_the_whole_name(dataset, preset):
+    told = subprocess.run(["make", "-n", "study", f"DATASET={dataset}"], cwd=HOME, capture_output=True, text=True, check=True).stdout
+    assert f'--dataset "{dataset}" --preset {preset} ' in told
 
 
 def test_a_report_takes_the_folder_that_a_study_wrote(tmp_path, monkeypatch):

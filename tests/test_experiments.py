@@ -15,6 +15,7 @@ from penultimate import InputError, losses
 from penultimate.commands import cli
 from penultimate.data import to_unit
 from penultimate.figures import STYLE
+from penultimate.metrics import levels_of
 from penultimate.model import predict
 from penultimate.runs import Config, load_or_train
 from penultimate.show import figures_experiments
@@ -35,7 +36,7 @@ def runs(tiny, tmp_path_factory):
 @pytest.mark.parametrize("name", grids.EXPERIMENTS)
 def test_an_arm_changes_what_its_grid_says_and_nothing_else(name):
     for (arm, seed), config in grids.arms(name, [3]).items():
-        fields = grids.EXPERIMENTS[name][arm]
+        fields = grids.EXPERIMENTS[name][arm] | ({"epochs": 48} if arm == grids.TWICE else {})
         plain = Config(method=fields["method"], seed=3)
         differing = {f.name for f in dataclasses.fields(Config) if getattr(config, f.name) != getattr(plain, f.name)}
         assert seed == 3 and differing <= set(fields) - {"method"}
@@ -86,6 +87,25 @@ def test_records_go_to_disk_and_come_back_as_a_table(runs, tmp_path, digits):
         measured = run.record["metrics"]["last"]["gaussian"]
         assert own.noisy == pytest.approx(np.mean(measured["accuracy"][measured["levels"].index(0.3)]), abs=1e-6) == own["at_0.3"]
         assert own.validation == run.history[-1]["validation"] and own.radius == run.record["metrics"]["last"]["geometry"]["radius"]
+
+
+def test_a_level_is_found_by_its_value_not_by_its_digits():
+    """12/255 is 0.047059 in records."""
+    one = dict(arm="a", seed=0, method="both", validation=0.9, validation_noisy=0.8, changes={}, geometry={}, name="n")
+    found = experiments.table({"sigma": 12 / 255, "rows": [one | {"accuracy": {"0": 0.9, "0.047059": 0.7, "0.06": 0.6}}]})
+    assert found.noisy.tolist() == [0.7]
+
+
+def test_runs_at_other_noise_are_measured_at_the_presets_too():
+    for config in grids.arms("fronts", [0], "cifar10", "small").values():
+        assert 0.06 in levels_of(config)
+
+
+def test_twice_the_epochs_are_twice_the_presets():
+    for dataset, preset, epochs in (("digits", "digits", 48), ("cifar10", "small", 24), ("cifar10", "brief", 20)):
+        assert grids.arms("switches", [0], dataset, preset)[grids.TWICE, 0].epochs == epochs
+    with pytest.raises(InputError, match="preset paper trains on the validation images too"):
+        grids.arms("switches", [0], "cifar10", "paper")
 
 
 def test_an_arm_measured_twice_or_a_missing_experiment_is_refused(runs, tmp_path):

@@ -150,6 +150,13 @@ def test_films_of_the_first_seed_of_normal_and_proposed_are_collected_and_read(r
     assert read(tmp_path / "records", "cifar10", "small") == {} == read(tmp_path)
 
 
+def test_there_is_no_film_where_test_images_are_of_two_classes(tiny, keras_npz, tmp_path):
+    path, _ = keras_npz(channels=1, classes=3, train=60, y_test=np.arange(12) % 2)
+    run = load_or_train(tiny(dataset=str(path), method="normal", seed=0), store=tmp_path / "runs")
+    films.collect([run], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("classes", [(0, 1, 10), (0, 1, -1), (0, 1, 1), (0, 1)])
 def test_classes_that_are_none_are_refused(run, classes):
     with pytest.raises(InputError, match=r"classes \(.*expected"):

@@ -16,7 +16,7 @@ from penultimate.jobs import one_thread
 from penultimate.model import penultimate_features, predict
 from penultimate.noise import NOISES, apply
 from penultimate.runs import Run, load_or_train
-from penultimate.study.lookup import LEVELS, levels, look_up, looked_at, numbers, perturbed
+from penultimate.study.lookup import LEVELS, Lookup, levels, look_up, looked_at, numbers, perturbed
 from penultimate.support import files
 
 N = 60
@@ -151,6 +151,12 @@ def loop_silhouette(q, labels):
         a, b = away.pop(labels[i]), min(away.values())
         scores.append((b - a) / max(a, b))
     return np.mean(scores)
+
+
+def test_without_two_images_of_a_class_there_is_no_silhouette(run, images):
+    seen = look_up(run, images)
+    told = numbers(run, Lookup(*(part[:, :3] for part in seen)), np.arange(3))
+    assert told.silhouette.isna().all() and told["to clean centroid"].notna().all()
 
 
 def test_the_images_looked_at_are_those_whose_features_are_kept(tiny, keras_npz, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from penultimate.configs import DEFAULTS, Config
 from penultimate.data import Split
 from penultimate.evaluate import balanced
 from penultimate.jobs import train_all
-from penultimate.study import films, lookup, measured, roads, suggest
+from penultimate.study import checks, films, lookup, measured, roads, suggest
 from penultimate.support import files
 
 FAST = dict(network="small", width=4, dim=8, epochs=1, batch=8, image_size=8, pad=1, lr=0.01)
@@ -161,6 +161,58 @@ def test_autoattack_is_left_out_where_there_are_too_few_classes(two_classes, sto
     monkeypatch.setattr(measured, "missing", lambda configs, folder, whole, **given: iter(()))
     cli.app(["adversary", "--dataset", two_classes], standalone_mode=False)
     assert capsys.readouterr().out == "2 classes: AutoAttack needs 4 and is left out\n"
+
+
+def test_a_study_without_noise_is_refused(two_classes, store):
+    with pytest.raises(InputError, match="sigma = 0.0 must be a finite number above 0"):
+        suggest.settle(two_classes, store=store, sigma=0.0, **FAST)
+
+
+def test_records_of_different_images_are_not_mixed(two_classes, store, tmp_path):
+    """Trained before and after a picture changed: either alone is a table, the two together are refused."""
+    before = runs.load_or_train(Config(dataset=two_classes, method="normal", **FAST), store=store).record
+    after = before | {"data": before["data"] | {"fingerprint": "0" * 64}}
+    proposed = after["name"].replace("-normal-", "-proposed-")
+    plain = lambda record: record | {"config": dataclasses.asdict(Config(dataset=two_classes, method=record["config"]["method"]))}  # noqa: E731
+    records.collect([plain(before), plain(after | {"name": proposed, "config": after["config"] | {"method": "proposed"}})], tmp_path)
+    with pytest.raises(InputError, match=f"the records of two_classes in .* are of different images .*{'0' * 10}.*: keep those of one"):
+        records.headline(tmp_path, two_classes, "small")
+
+
+def test_a_record_names_its_images_and_its_width(two_classes, store):
+    record = runs.load_or_train(Config(dataset=two_classes, method="normal", **FAST), store=store).record
+    checks.run_record(record)
+    for part, name in (("data", "fingerprint"), ("config", "width")):
+        with pytest.raises(LookupError):
+            checks.run_record(record | {part: {key: value for key, value in record[part].items() if key != name}})
+
+
+def test_where_seeds_do_not_differ_the_caption_says_so(two_classes, store):
+    found = [runs.load_or_train(Config(dataset=two_classes, method="normal", seed=seed, **FAST), store=store).record for seed in (0, 1)]
+    alike = found[0] | {"config": found[1]["config"]}
+    assert "over images where the seeds do not differ" in records.caption([found[0], alike])
+    rows = records.table([found[0], alike])
+    assert records.summary(rows, "balanced")[["low", "high"]].isna().to_numpy().all()
+    assert "do not differ" not in records.caption(records.read(None, "digits", "digits"))
+
+
+def test_a_notebook_that_fails_leaves_the_report(store, tmp_path, monkeypatch):
+    given = []
+
+    def fail(out, values):
+        given.append(values)
+        raise InputError("notebook 02_train.ipynb failed")
+
+    monkeypatch.setattr("penultimate.commands.execution.run", fail)
+    monkeypatch.setattr("penultimate.figures.export", lambda *drawn: True)
+    digits = [runs.Run(Config(**record["config"]), None, record) for record in records.read(None, "digits", "digits")]
+    monkeypatch.setattr("penultimate.commands.report.films.collect", lambda *given: None)
+    three = [run for run in digits if run.config.method in ("normal", "both", "proposed")]
+    with pytest.raises(InputError, match="02_train.ipynb failed; .*report.html and the figures are written"):
+        report.study(three, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Ways of training on digits (preset digits), after arXiv 2405.18499: normal, both, proposed." in page
+    assert given[0]["trained"] == "normal,both,proposed"
 
 
 def test_balanced_accuracy_is_the_mean_over_classes():
@@ -309,7 +361,7 @@ def test_a_level_in_other_units_is_no_level_of_gaussian_noise(two_classes, store
 @pytest.mark.parametrize("sigma", [0.031373, 8 / 255, 8 / 255 + 5e-6])
 def test_a_level_that_is_nearly_the_noise_trained_with_is_measured_once(sigma):
     levels = metrics.levels_of(Config(dataset="cifar10", sigma=sigma))
-    assert len(levels) == len(metrics.LEVELS["default"]) and sigma in levels
+    assert len(levels) == len(metrics.LEVELS["default"]) + 1 and {sigma, 0.06} <= {*levels}  # the preset's own among them
     rows = pd.DataFrame({"level": metrics.told(levels)})
     assert at_level(rows.level, sigma).sum() == at_level(rows.level, 8 / 255).sum() == 1
 

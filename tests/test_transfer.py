@@ -120,6 +120,17 @@ def test_the_command_leaves_what_exists(run, chosen, tmp_path, monkeypatch, caps
         transfer_rules.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change", [{"fingerprint": "0" * 64}, {"matched": {"sigma": 0.1, "gaussian": 0.9, "salt_pepper": 0.1, "share": 0.9}}]
+)
+def test_severities_of_other_images_or_another_noise_are_refused(chosen, tmp_path, change):
+    path = tmp_path / "digits-digits" / "severities.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(chosen | change))
+    with pytest.raises(InputError, match="was chosen for other images or another noise than digits has now: delete its folder"):
+        cli.app(["transfer", "--methods", "normal", "--records", str(tmp_path)], standalone_mode=False)
+
+
 def test_bad_input_to_the_command_is_one_line(tmp_path):
     with pytest.raises(InputError, match="test_images = 0, draws = 5: both must be positive"):
         cli.app(["transfer", "--test-images", "0", "--records", str(tmp_path)], standalone_mode=False)

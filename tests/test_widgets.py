@@ -21,7 +21,7 @@ from penultimate.commands import execution
 from penultimate.figures import STYLE
 from penultimate.losses import DiscriminativeLoss
 from penultimate.planes import FLAT, boundary, scene, through
-from penultimate.show import figures_features
+from penultimate.show import figures_features, widgets_networks
 from penultimate.show.widgets_networks import NoiseExplorer, UmapExplorer, level_slider
 from penultimate.study.lookup import Lookup
 from penultimate.widgets import PURPLE, ByHand, Film
@@ -534,6 +534,14 @@ def test_pages_hold_eight_images(noise):
 def test_the_networks_to_start_with_can_be_chosen(noise):
     given = noise.runs, noise.seen, noise.views, SLIDERS, noise.labels, (3, 0, 2), NAMES
     noise_shows(NoiseExplorer(*given, start=["proposed", "normal"]), "gaussian", 0, ("proposed", "normal"))
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (2, "L"), (3, "RGB"), (6, "RGB")])
+def test_an_image_of_any_number_of_channels_is_a_picture(channels, mode):
+    image = torch.rand(channels, 4, 5)
+    shown = Image.open(io.BytesIO(base64.b64decode(widgets_networks.png(image).partition(",")[2])))
+    first = np.asarray(shown).reshape(4, 5, -1)[..., 0]
+    assert shown.mode == mode and np.array_equal(first, (255 * image[0]).round().byte().numpy())
 
 
 def test_levels_are_named_as_people_say_them():

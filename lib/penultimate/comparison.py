@@ -12,13 +12,14 @@ from .methods import METHODS
 from .metrics import SAME
 from .support.wording import cell, level_name
 
+ALIKE = 1e-9  # accuracies of seeds no further apart do not differ
 CLEAN_TOLERANCE = 0.005  # 'clean accuracy maintained': the interval of the difference lies above minus half a point
 
 
 def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
     """Per method and level: mean accuracy, 95 % interval, n seeds; the interval is `_interval`'s.
 
-    column="balanced": the balanced accuracy; with one seed it has no interval (nan).
+    column="balanced": the balanced accuracy, which has no interval (nan) where its seeds do not differ.
 
     >>> rows = pd.DataFrame({"method": ["normal", "proposed"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.7, 0.4, 0.8]})
     >>> rows = rows.assign(level=0.3, correct=None)
@@ -30,7 +31,8 @@ def summary(rows: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
 
     def over_runs(own: pd.DataFrame):
         if column != "accuracy":
-            return *seed_interval(own[column]), len(own)
+            mean, *ends = seed_interval(own[column])
+            return mean, *(ends if np.ptp(own[column]) > ALIKE else (np.nan, np.nan)), len(own)
         return *_interval(own.accuracy, own.correct), len(own)
 
     return _reduce(rows, over_runs)
@@ -62,7 +64,7 @@ def differences(rows: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
 
 def _interval(values: pd.Series, correct: pd.Series, baseline: pd.Series | None = None) -> tuple[float, float, float]:
     """Over seeds; over images where there is one seed, and where the seeds do not differ at all (few images, on which all agree)."""
-    if np.ptp(values) > 1e-9:
+    if np.ptp(values) > ALIKE:
         return seed_interval(values)
     return image_interval(np.concatenate([*correct]), None if baseline is None else np.concatenate([*baseline]))
 

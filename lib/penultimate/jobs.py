@@ -36,7 +36,8 @@ class RunsFailed(InputError):
             f"{', '.join(config.name for config, own in reasons.items() if own == reason)}: {reason}"
             for reason in dict.fromkeys(reasons.values())
         )
-        super().__init__(f"{len(reasons)} of {asked} runs failed, the others are stored; {told}")
+        stored = "the others" if len(finished) == asked - len(reasons) else f"{len(finished)} of the others"
+        super().__init__(f"{len(reasons)} of {asked} runs failed, {stored} are stored; {told}")
 
 
 def train_all(

@@ -70,15 +70,18 @@ def curved(config: Config) -> int:
 def levels_of(config: Config) -> list[float]:
     """The standard deviations of the noise at which a run is measured; for one's own data as they were settled.
 
-    Its own is among them, where the level of the noise it trains with is one, and takes the place of another that is the SAME.
+    Its own is among them, where the level of the noise it trains with is one, and its preset's; in the place of others that are the SAME.
 
     >>> levels_of(Config(sigma=0.25))
     [0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5]
     """
     settled = data.settings(config.dataset).get("levels") or LEVELS.get(config.dataset, LEVELS["default"])
-    if config.noise not in KURTOSIS:
-        return sorted(settled)
-    return sorted({*(level for level in settled if abs(level - config.sigma) >= SAME), config.sigma})
+    own = [config.sigma] if config.noise in KURTOSIS else []
+    found = []
+    for level in (*own, Config(dataset=config.dataset, preset=config.preset).sigma, *settled):
+        if all(abs(level - other) >= SAME for other in found):
+            found.append(level)
+    return sorted(found)
 
 
 def told(levels: list[float]) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from . import InputError
-from .comparison import CLEAN_TOLERANCE, against, differences, summary, verdict, wide  # noqa: F401  names that the pages use
+from .comparison import ALIKE, CLEAN_TOLERANCE, against, differences, summary, verdict, wide  # noqa: F401  names that the pages use
 from .data import CACHE, HOME, is_own, short
 from .evaluate import unpack
 from .methods import METHODS
@@ -94,14 +94,18 @@ def table(found: list[dict]) -> pd.DataFrame:
 
 
 def headline(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
-    """`table` of the preset's own runs (nothing changed), last epoch. Raises InputError where there are none.
+    """`table` of the preset's own runs (nothing changed), last epoch. Raises InputError where there are none, and for two sets of images.
 
     >>> headline().method.unique().tolist()
     ['normal', 'noisy', 'both', 'stability', 'discriminative', 'proposed']
     """
-    rows = table(read(folder, dataset, preset))
-    if not len(rows):
+    found = read(folder, dataset, preset)
+    if not found:
         raise InputError(f"no records of {dataset} with preset {preset}, unchanged, in {folder or COMMITTED}: see penultimate train --help")
+    if len(prints := {r["data"]["fingerprint"] for r in found}) > 1:
+        told = ", ".join(sorted(one[:10] for one in prints))
+        raise InputError(f"the records of {short(dataset)} in {folder} are of different images (sha256 {told}): keep those of one")
+    rows = table(found)
     return rows[rows.checkpoint == "last"].reset_index(drop=True)
 
 
@@ -163,7 +167,7 @@ def caption(found: list[dict]) -> str:
     if not found:
         raise InputError("no records of this data set and preset: train it first (python -m penultimate train --help)")
     seeds = Counter(method for method, _ in dict.fromkeys((r["config"]["method"], r["config"]["seed"]) for r in found))
-    over = {True: "t intervals over seeds", False: "bootstrap intervals over test images"}
+    over = {True: "t intervals over seeds" + _agreeing(found), False: "bootstrap intervals over test images"}
     interval = " or, where n = 1, ".join(over[several] for several in sorted({n > 1 for n in seeds.values()}, reverse=True))
     machine = lambda r: f"{r['environment']['device']}, {counted(r['environment']['threads'], 'thread')}, torch {r['environment']['torch']}"  # noqa: E731
     devices, first = ", ".join(sorted({machine(r) for r in found})), found[0]
@@ -173,6 +177,12 @@ def caption(found: list[dict]) -> str:
         f"images{_classes(first)}, last epoch; n = {seeds_told(seeds)}, {draws} noise draws each; 95 % {interval}; {devices}."
         f"{_exactness(found)}"
     )
+
+
+def _agreeing(found: list[dict]) -> str:
+    """Said where the seeds of a method do not differ at some level: see `comparison._interval`."""
+    rows = table(found).query("checkpoint == 'last'").groupby(["method", "changed", "level"]).accuracy
+    return ", over images where the seeds do not differ" * bool(((rows.size() > 1) & (rows.max() - rows.min() <= ALIKE)).any())
 
 
 def _classes(record: dict) -> str:

@@ -55,11 +55,11 @@ def train(
     from ..support.wording import level_name
 
     if skip_bad is not None:
-        if not data.is_own(dataset):
-            raise InputError(f"skip_bad is for one's own pictures: leave it out with {dataset}")
+        _for_own_pictures(dataset)
+        data.load(dataset, image_size=fields.get("image_size"), skip_bad=skip_bad)  # what is no data set has no settings
         own.settle(dataset, data.CACHE, skip_bad=skip_bad)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
-    if data.is_own(dataset) and "sigma" not in fields | data.settings(dataset).get("fields", {}):
+    if data.is_own(dataset) and configs[0].noise == "gaussian" and "sigma" not in fields | data.settings(dataset).get("fields", {}):
         data.load(dataset, data_root, configs[0].image_size)  # what is no data set has no noise level
         typer.echo(f"noise trained with: {level_name(configs[0].sigma)}, the default; `study` finds the level that this data calls for")
 
@@ -120,7 +120,8 @@ def sweep(
     )
     means = rows.groupby(["method", "level", "seed"], sort=False).accuracy.mean().groupby(["method", "level"], sort=False)
     cells = means.apply(lambda own: cell(*evaluate.seed_interval(own)) if len(own) > 1 else f"{100 * own.iloc[0]:.1f}")
-    typer.echo(f"accuracy in per cent{', mean [95 % interval] over seeds' * (len(seeds_of(seeds)) > 1)}, by level of {perturbation}:")
+    over = ", mean [95 % interval] over seeds" * (len({config.seed for config in configs}) > 1)
+    typer.echo(f"accuracy in per cent{over}, by level of {perturbation}:")
     typer.echo(cells.unstack(sort=False).to_string())
     if out:
         files.write(out, rows.to_csv(index=False).encode())
@@ -153,6 +154,8 @@ def study(
     asked, spent, started = seeds_of(seeds), seconds_of(budget), time.monotonic()
     if not {"normal", "both", "proposed"} <= set(methods_of(methods)):
         raise InputError(f"methods {methods!r}: a study compares at least normal, both and proposed; train takes any of them")
+    if skip_bad is not None:
+        _for_own_pictures(dataset)
     if data.is_own(dataset):
         where = dict(budget=spent, backend=backend, address=address)
         try:
@@ -192,6 +195,8 @@ def report_command(
     dataset = located(dataset)
     if records and (records / "records").is_dir():  # the folder that a study writes
         records = records / "records"
+    if (publish or notebooks) and (records or out or preset or dataset != "digits" or publish and notebooks):
+        raise InputError("--publish and --notebooks renew what is committed: give each alone, without another option")
     if publish:
         report.publish()
     elif notebooks:
@@ -200,6 +205,11 @@ def report_command(
         out = out or data.CACHE / "report.html"
         report.page(out, records, dataset, Config(dataset=dataset, preset=preset).preset)
         typer.echo(f"wrote {out}")
+
+
+def _for_own_pictures(dataset: str) -> None:
+    if not data.is_own(dataset):
+        raise InputError(f"skip_bad is for one's own pictures: leave it out with {dataset}")
 
 
 def _terminated(number, frame) -> None:

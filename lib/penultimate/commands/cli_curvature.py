@@ -4,9 +4,23 @@ from typing import Annotated
 
 import typer
 
-from .. import InputError
+from .. import at_least_one, positive
 from ..runs import grid
-from .options import DataRoot, Dataset, Device, Methods, Preset, Records, Seeds, TestImages, app, methods_of, seeds_of, with_config_fields
+from .options import (
+    DataRoot,
+    Dataset,
+    Device,
+    Methods,
+    Preset,
+    Records,
+    Seeds,
+    TestImages,
+    app,
+    methods_of,
+    number_from,
+    seeds_of,
+    with_config_fields,
+)
 
 LEVEL = "noise at which robustness is counted, in pixel units of [0,1] (default: 0.4 for digits, 7/255 for others)"
 
@@ -15,7 +29,8 @@ LEVEL = "noise at which robustness is counted, in pixel units of [0,1] (default:
 @with_config_fields
 def curvature(
     dataset: Dataset = "digits", preset: Preset = None, methods: Methods = "all", seeds: Seeds = "0", device: Device = "cpu",
-    data_root: DataRoot = None, test_images: TestImages = 1000, level: Annotated[float | None, typer.Option(help=LEVEL)] = None,
+    data_root: DataRoot = None, test_images: TestImages = 1000,
+    level: Annotated[float | None, typer.Option(help=LEVEL, parser=number_from("level"), metavar="FLOAT")] = None,
     records: Records = None, **fields,
 ):  # fmt: skip
     """Measure the curvature of runs (eq. 21, Hessian, logit margin) image by image; runs not in the store are trained first.
@@ -28,8 +43,9 @@ def curvature(
     from ..study import curvature_records, measured
     from ..support import files
 
-    if test_images < 1 or (level is not None and not level > 0):
-        raise InputError(f"test_images = {test_images}, level = {level}: both must be positive")
+    at_least_one("test_images", test_images)
+    if level is not None:
+        positive("level", level)
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
     for run, path in measured.missing(configs, records or data.CACHE / "curvature", device=device, root=data_root):
         files.write_json(path, curvature_records.measure(run, device, test_images, level, data_root))

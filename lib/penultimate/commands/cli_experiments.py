@@ -37,7 +37,7 @@ def experiments(
     for name, arms in wanted.items():
         finished = {key: found[config] for key, config in arms.items() if config in found}
         lost = {key: failed[config] for key, config in arms.items() if config in failed}
-        if len(finished) + len(lost) == len(arms):
+        if finished and len(finished) + len(lost) == len(arms):
             written = experiments.collect(name, finished, records or data.CACHE / "experiments", data_root, lost)
             typer.echo(f"wrote {written} ({len(finished)} runs{f', {len(lost)} failed' * bool(lost)})")
         else:

@@ -42,6 +42,10 @@ def transfer(
     chosen = checks.read(kept, checks.severities, "choice of severities")
     if chosen["dataset"] != dataset:
         raise InputError(f"{kept} is of {chosen['dataset']}, not of {dataset}: give another folder as --records, or delete it")
+    now = {"fingerprint": data.load(dataset, data_root).fingerprint, "sigma": Config(dataset=dataset, preset=preset).sigma}
+    then = {"fingerprint": chosen.get("fingerprint", now["fingerprint"]), "sigma": chosen["matched"]["sigma"]}  # older ones name no images
+    if then != now:
+        raise InputError(f"{kept} was chosen for other images or another noise than {dataset} has now: delete its folder to measure again")
     configs = grid(methods_of(methods), chosen_seeds, dataset=dataset, preset=preset)
     configs += measuring.matrix_configs(chosen, chosen_seeds) if matrix else []
     for run, path in missing(configs, folder, device=device, root=data_root, jobs=jobs):

@@ -29,9 +29,9 @@ def run(out: Path, given: dict) -> None:
         print(f"11_your_training_loop is left out: {' and '.join(missing)} not installed (pip install -e '.[backbones]')")
     if is_own(given.get("dataset", "digits")):
         sources = [source for source in sources if source.stem[:2] in ON_OWN_DATA]
-        if len(load(given["dataset"]).classes) < 3:
+        if len(load(given["dataset"]).test.labels.unique()) < 3:
             sources = [source for source in sources if source.stem[:2] != "03"]
-            print("03_penultimate_layer is left out: the plane through three class centroids needs three classes")
+            print("03_penultimate_layer is left out: the plane through three class centroids needs test images of three classes")
     if not sources:
         print(f"no notebooks in {HOME}: none is executed (they come with the project's folder, installed by pip install -e .)")
         return

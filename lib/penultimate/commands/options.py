@@ -98,7 +98,7 @@ def _quotient(text: str) -> float:
     return float(over) / float(under or 1)
 
 
-def _number(name: str):
+def number_from(name: str):
     """What reads the number that an option takes."""
 
     def read(text: str) -> float:
@@ -134,7 +134,7 @@ def with_config_fields(command):
     added = []
     for field in (f for f in dataclasses.fields(Config) if f.name in further):
         kind = hints[field.name] if hints[field.name] in (int, float, bool) else str
-        reader = dict(parser=_number(field.name), metavar="FLOAT") if kind is float else {}
+        reader = dict(parser=number_from(field.name), metavar="FLOAT") if kind is float else {}
         option = typer.Option(help=field.metadata["help"], rich_help_panel=panel, show_default=False, **reader)
         added.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]))
 

@@ -26,7 +26,7 @@ td{white-space:nowrap}
 th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weight:bold;padding:.4em 0}
 .note{color:#555;font-size:14px}</style>
 <h1>Does a tight penultimate layer make a classifier robust to noise?</h1>
-<p>Six ways of training on {{ dataset }} (preset {{ preset }}), after arXiv 2405.18499. Accuracies are on the test split.</p>
+<p>Ways of training on {{ dataset }} (preset {{ preset }}), after arXiv 2405.18499: {{ methods }}. Accuracies are on the test split.</p>
 {% for picture in pictures %}{{ picture }}{% endfor %}
 {% for study in studies %}<h2>{{ study.title }}</h2><p>{{ study.answer }}</p><p class="note">{{ study.caption }}</p>
 {% for heading, table in study.tables %}<h3>{{ heading }}</h3>{{ table }}{% endfor %}{% endfor %}
@@ -96,8 +96,9 @@ def page(out: Path, folder: Path | None, dataset: str, preset: str) -> None:
             ),
         )
     drawn = pictures(folder, dataset, preset).values()
+    methods = ", ".join(records.headline(folder, dataset, preset).method.unique())
     html = [figure.to_html(full_html=False, include_plotlyjs=not i) for i, figure in enumerate(drawn)]
-    files.write(out, Template(PAGE).render(dataset=short(dataset), preset=preset, studies=studies, pictures=html).encode())
+    files.write(out, Template(PAGE).render(dataset=short(dataset), preset=preset, methods=methods, studies=studies, pictures=html).encode())
 
 
 def _tables(folder: Path | None, dataset: str, preset: str) -> list[tuple[str, str]]:
@@ -138,18 +139,22 @@ def same_images(out: Path, config: Config) -> None:
 
 
 def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
-    """Records, executed notebooks, figures and report.html of these runs, under `out`; returns the page's path."""
+    """Records, figures, report.html and executed notebooks of these runs, under `out`; returns the page's path."""
     dataset, preset = runs[0].config.dataset, runs[0].config.preset
     records.collect([run.record for run in runs], out / "records")
     if (more := len(records.read(out / "records", dataset, preset)) - len(runs)) > 0:
         print(f"{counted(more, 'record')} more of earlier studies of this data in {out / 'records'}: the report tells of them too")
     films.collect(runs, out / "records")
-    given = {"dataset": dataset, "preset": preset, "seed": runs[0].config.seed, "device": device}
-    execution.run(out.resolve(), given)
     drawn = pictures(out / "records", dataset, preset)
     if not figures.export(list(drawn.values()), [out / "figures" / f"{name}.png" for name in drawn]):
         print("No Chrome or Chromium found: figures are in report.html only. With one installed they are also written as pictures.")
     page(out / "report.html", out / "records", dataset, preset)
+    given = {"dataset": dataset, "preset": preset, "seed": runs[0].config.seed, "device": device}
+    given["trained"] = ",".join(dict.fromkeys(run.config.method for run in runs))
+    try:
+        execution.run(out.resolve(), given)
+    except InputError as error:
+        raise InputError(f"{error}; {out / 'report.html'} and the figures are written") from error
     return out / "report.html"
 
 

@@ -25,10 +25,10 @@ UNITS = {
 
 
 def png(image: Tensor) -> str:
-    """An image (C,H,W) in [0,1] as the source of an HTML picture."""
+    """An image (C,H,W) in [0,1] as the source of an HTML picture: grey, or of its first three channels."""
     from PIL import Image
 
-    pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
+    pixels = (255 * image[: 3 if len(image) > 2 else 1]).round().byte().permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, "png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

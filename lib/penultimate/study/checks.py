@@ -48,6 +48,7 @@ def run_record(record: dict) -> None:
     _common(record)
     sizes = record["data"]["images"]
     _require(min(sizes["train"], sizes["test"], record["data"]["exact_test"]) >= 0, "sizes of the splits")
+    _require(isinstance(record["data"]["fingerprint"], str) and record["config"]["width"] > 0, "which images and how wide a network")
     _require("last" in record["metrics"], "metrics of the last epoch")
     for measured in record["metrics"].values():
         gaussian, shape = measured["gaussian"], measured["gaussian"]["correct"]["shape"]

@@ -15,6 +15,7 @@ from .. import InputError, data, geometry, losses
 from ..centroids import class_means
 from ..evaluate import seed_interval
 from ..jobs import NARROW, one_thread
+from ..metrics import SAME
 from ..model import penultimate_features
 from ..progress import no_bars
 from ..runs import Config, Run
@@ -104,11 +105,17 @@ def table(found: dict) -> pd.DataFrame:
     rows = []
     for one in found["rows"]:
         levels = {f"at_{level}": value for level, value in one["accuracy"].items()}
-        named = {"clean": levels["at_0"], "noisy": levels[f"at_{found['sigma']:g}"]}
+        named = {"clean": levels["at_0"], "noisy": _at(one["accuracy"], found["sigma"])}
         run = {key: one[key] for key in ("arm", "seed", "method", "validation", "validation_noisy")}
         best = {"best_clean": one["best_on_test"]["accuracy"]["0"]} if "best_on_test" in one else {}
         rows.append(run | one["changes"] | one["geometry"] | levels | named | best)
     return pd.DataFrame(rows)
+
+
+def _at(accuracy: dict[str, float], sigma: float) -> float:
+    """The accuracy at a level, which records have in six digits."""
+    (found,) = (value for level, value in accuracy.items() if abs(float(level) - sigma) < SAME)
+    return found
 
 
 def difference(rows: pd.DataFrame, arm: str, against: str, column: str = "noisy") -> tuple[float, float, float, int]:

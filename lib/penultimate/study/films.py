@@ -86,11 +86,17 @@ def scenes(film: dict) -> list[Scene]:
 
 
 def collect(runs: list[Run], folder: Path, root=None) -> None:
-    """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json."""
+    """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json; none
+    where there are no test images of three classes."""
     for run in runs:
-        if run.config.seed == 0 and run.config.method in ("normal", "proposed") and _complete(run) and len(run.kept[0]["bias"]) > 2:
+        config = run.config
+        if config.seed == 0 and config.method in ("normal", "proposed") and _complete(run) and _classes(config, root) > 2:
             group = f"{data.short(run.config.dataset)}-{run.config.preset}"
             files.write_json(folder / "films" / group / f"{run.config.name}.json", film(run, root=root))
+
+
+def _classes(config, root) -> int:
+    return len(data.load(config.dataset, root, config.image_size).test.sample(KEPT_IMAGES).labels.unique())
 
 
 def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:

@@ -1,6 +1,6 @@
 """The grids of the experiments: what is taken away from the method, and what is turned. Written for the preset digits."""
 
-from .. import one_of
+from .. import InputError, one_of
 from ..runs import Config
 
 ABLATION = {
@@ -28,6 +28,7 @@ CENTROIDS = {
     **{f"momentum, μ = {mu:g}": dict(method="proposed", tracking="momentum", mu=mu) for mu in (0.9, 0.99, 0.999)},
     **{f"partial, μ = {mu:g}": dict(method="proposed", tracking="partial", mu=mu) for mu in (0.9, 0.99, 0.999)},
 }
+TWICE = "normal, twice the epochs"  # of the preset: matched compute, as two views are twice the work
 SWITCHES = {
     **{f"{method}, best on test": dict(method=method, best_on_test=True) for method in ("normal", "both", "proposed")},
     **{
@@ -37,7 +38,7 @@ SWITCHES = {
     },
     **{f"{method}, bn {bn}": dict(method=method, bn=bn) for method in ("both", "stability", "proposed") for bn in ("separate", "clean")},
     **{f"{method}, low rate": dict(method=method, lr=0.002) for method in ("normal", "both", "proposed")},
-    "normal, twice the epochs": dict(method="normal", epochs=48),  # matched compute: two views, twice the work
+    TWICE: dict(method="normal"),
 }
 BASELINES = {method: dict(method=method) for method in ("normal", "noisy", "both", "stability", "discriminative", "proposed")}
 RATES = {f"{method}, {lr:g}": dict(method=method, lr=lr) for method in BASELINES for lr in (0.01, 0.02, 0.05, 0.1, 0.2)}
@@ -45,7 +46,7 @@ RATES = {f"{method}, {lr:g}": dict(method=method, lr=lr) for method in BASELINES
 AGAINST = {
     **{name: name.split(",")[0] for name in SWITCHES if ", bn " in name or name.endswith("low rate")},
     **{f"{method}, independent crops": f"{method}, shared crops" for method in ("stability", "proposed")},
-    "normal, twice the epochs": "normal",
+    TWICE: "normal",
 }
 # The rows that the others hang on, few enough for real images on a CPU.
 DECISIVE = {name: BASELINES[name] for name in ("normal", "both")}
@@ -65,14 +66,18 @@ DEFAULT = tuple(name for name in EXPERIMENTS if name != "decisive")
 def arms(experiment: str, seeds, dataset: str = "digits", preset: str | None = None) -> dict[tuple[str, int], Config]:
     """(arm, seed) -> configuration, seeds outermost, so that every arm has a first seed early. The values suit the preset digits.
 
-    Raises InputError for an unknown experiment.
+    Raises InputError for an unknown experiment, and for a preset without a validation split.
 
     >>> list(arms("centroids", [0, 1]))[6:8]
     [('partial, μ = 0.999', 0), ('naive', 1)]
     """
     one_of("experiment", experiment, EXPERIMENTS)
+    plain = Config(dataset=dataset, preset=preset)
+    if plain.train_on_all:
+        raise InputError(f"preset {plain.preset} trains on the validation images too, by which experiments are read: take another")
+    twice = {"epochs": 2 * plain.epochs}
     return {
-        (arm, seed): Config(dataset=dataset, preset=preset, seed=seed, **fields)
+        (arm, seed): Config(dataset=dataset, preset=preset, seed=seed, **fields | (twice if arm == TWICE else {}))
         for seed in dict.fromkeys(seeds)
         for arm, fields in EXPERIMENTS[experiment].items()
     }

@@ -94,7 +94,8 @@ def numbers(run: Run, seen: Lookup, labels: np.ndarray) -> pd.DataFrame:
     for q in torch.from_numpy(seen.features).double():
         shape = geometry.describe(q, truth, head.weight, head.bias)
         away = torch.linalg.vector_norm(q - centroids[truth], dim=1).mean()
-        rows.append((shape["radius"], shape["margin"], float(away), float(silhouette_score(q.numpy(), labels))))
+        known = 1 < len(set(labels.tolist())) < len(labels)  # else there is no silhouette
+        rows.append((shape["radius"], shape["margin"], float(away), float(silhouette_score(q.numpy(), labels)) if known else np.nan))
     columns = ["radius", "margin", "to clean centroid", "silhouette"]
     return pd.DataFrame(rows, columns=columns, index=pd.Index(levels("gaussian", run.config.dataset), name="level"))
 

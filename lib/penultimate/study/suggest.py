@@ -3,7 +3,7 @@
 import pandas as pd
 from torch import nn
 
-from .. import InputError, data
+from .. import InputError, data, positive
 from ..configs import DEFAULTS, Config
 from ..data import Split
 from ..evaluate import sweep
@@ -66,6 +66,7 @@ def settle(
     splits = data.load(dataset, image_size=given.get("image_size", 0), skip_bad=skip)
     keep = dict(given=given, fields=given, skip_bad=skip)
     if "sigma" in given:
+        positive("sigma", given["sigma"])
         levels = [k * given["sigma"] for k in MEASURED]
         return own.settle(dataset, data.CACHE, **keep, levels=levels, suggested=None)
     asked = {"sigma": DEFAULTS["sigma"]} | given

@@ -94,7 +94,8 @@ def severities(runs: list[Run], device: str = "cpu", draws: int = DRAWS, root: P
     plain = share("gaussian", config.sigma)
     matched, reached = nearest(ladder("salt_pepper", min(splits.shape[1:])), functools.partial(share, "salt_pepper"), plain)
     return {
-        "dataset": config.dataset, "preset": config.preset, "clean": round(clean, 5), "seeds": [run.config.seed for run in runs],
+        "dataset": config.dataset, "preset": config.preset, "fingerprint": splits.fingerprint,
+        "clean": round(clean, 5), "seeds": [run.config.seed for run in runs],
         "images": len(validation), "draws": draws, "perturbations": found,
         "matched": {"sigma": config.sigma, "gaussian": round(plain, 4), "salt_pepper": matched, "share": round(reached, 4)},
     }  # fmt: skip
