@@ -468,7 +468,7 @@ def test_the_command_measures_runs_and_refuses_in_one_line(tmp_path):
     assert done.returncode == 0 and "[1/1] digits-digits-normal-s0-" in done.stdout and "measured in" in done.stdout, done.stderr
     assert len(curvature_rules.read(tmp_path / "records").images.iloc[0]["kappa"]) == 20
     refused = command(*tiny, "--level", "-0.1")
-    assert refused.returncode == 1 and refused.stderr.strip() == "error: test_images = 20, level = -0.1: both must be positive"
+    assert refused.returncode == 1 and refused.stderr.strip() == "error: level = -0.1 must be a finite number above 0"
 
 
 def test_a_twin_has_no_relu_left_where_one_module_stands_twice():
