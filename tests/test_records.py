@@ -425,6 +425,7 @@ def test_levels_what_stays_undecided_and_the_cards_share_are_as_said_of_full_wid
 TRIED = {f"{method} {lr}": [0, 1, 2] for method in ("normal", "both", "proposed") for lr in (0.03, 0.1)}
 TRIED |= {"normal 0.01": [0, 1, 2], "normal 0.3": [0, 1, 2], "proposed 0.01": [0], "proposed 0.3": [0], "both 0.3": [0, 1, 2]}
 TRIED |= {"normal 0.03, 20 epochs": [0, 1, 2], "normal 0.3, 20 epochs": [0, 1, 2]}  # at equal compute
+TRIED |= {"both 0.1, bn separate": [0, 1, 2], "proposed 0.1, bn separate": [0, 1, 2]}
 
 
 def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages):
@@ -433,14 +434,16 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
     assert set(runs.width) == {16} and runs.groupby("arm").seed.apply(list).to_dict() == TRIED
     for record in records.read(records.COMMITTED / "rates"):
         config, correct = record["config"], evaluate.unpack(record["metrics"]["last"]["gaussian"]["correct"])
-        arm = f"{config['method']} {config['lr']}" + ", 20 epochs" * (config["epochs"] == 20)
+        arm = (
+            f"{config['method']} {config['lr']}" + ", 20 epochs" * (config["epochs"] == 20) + ", bn separate" * (config["bn"] == "separate")
+        )
         (row,) = runs[(runs.arm == arm) & (runs.seed == config["seed"])].to_dict("records")
         accuracies[arm, config["seed"]] = correct[[0, 1, 2, -1]].mean((1, 2))
         assert config["epochs"] == row["epochs"] in (10, 20)
         shown = [row[f"test, {records.level_name(level)}"] for level in (0.0, 0.031373, 0.06, STRONGEST)]
         assert shown == pytest.approx(accuracies[arm, config["seed"]], abs=1e-6)
     for method, best in (("normal", 0.03), ("proposed", 0.1), ("both", 0.3)):
-        own = runs[(runs.method == method) & (runs.epochs == 10) & (runs.groupby("arm").seed.transform("size") == 3)]
+        own = runs[(runs.method == method) & (runs.epochs == 10) & (runs.bn == "joint") & (runs.groupby("arm").seed.transform("size") == 3)]
         assert [own[own.seed == seed].set_index("lr")["validation, noisy"].idxmax() for seed in range(3)] == [best] * 3
     first = runs[runs.seed == 0].set_index("arm").filter(like="test, ")
     assert all((first.loc[f"proposed {lr}"] < first.loc["proposed 0.1"]).all() for lr in (0.01, 0.3))  # 'worse everywhere'
@@ -453,6 +456,12 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
         cells = [interval(*(100 * value for value in evaluate.seed_interval(level))) for level in zip(*apart, strict=True)]
         *told, n = table.loc[f"{one} − {other}"]
         assert [cell.replace("+", "").replace("-0.0", "0.0") for cell in told] == cells and n == str(len(seeds))
+    passes = [[accuracies[f"{m} 0.1{bn}", seed] for m in ("both", "proposed")] for bn in ("", ", bn separate") for seed in range(3)]
+    leads = np.array([both - proposed for both, proposed in passes]).reshape(2, 3, -1)
+    _, low, high = evaluate.seed_interval((leads[0] - leads[1])[:, -1])
+    assert (
+        low < 0 < high and sorted(leads[1, :, -1] > 0.08) == [False, False, True] and leads[1, :, -1].min() < 0
+    )  # as said
     said, _, below = pages["RESULTS.md"].partition("### `brief` at a quarter of the width")[2].partition("<!-- rates: generated -->")
     shown, told = below.partition("<!-- end -->")[0], re.findall(INTERVAL, said)
     assert len(told) > 8 and [one for one in told if one not in shown and opposite(one) not in shown] == []

@@ -22,6 +22,8 @@ PAIRS = (
     ("proposed 0.03", "normal 0.1"), ("proposed 0.03", "normal 0.3"),
     ("proposed 0.1", "proposed 0.03"), ("both 0.1", "both 0.03"), ("both 0.3", "both 0.1"),  # what a rate does
     ("normal 0.01", "normal 0.03"), ("normal 0.1", "normal 0.03"), ("normal 0.3", "normal 0.03"),
+    ("both 0.1, bn separate", "proposed 0.1, bn separate"),  # a BatchNorm pass for each view
+    ("both 0.1, bn separate", "both 0.1"), ("proposed 0.1, bn separate", "proposed 0.1"),
 )  # fmt: skip
 COMPARED = 16  # the width at which they are
 SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
