@@ -303,7 +303,7 @@ def test_an_npz_of_ones_own_is_trained_and_its_rebuilt_images_told(tiny, keras_n
     path, _ = keras_npz(channels=3, train=120, exact_test=[True] * 8 + [False] * 4)
     run = load_or_train(tiny(dataset=str(path), images=0, epochs=1), store=tmp_path)
     gaussian = run.record["metrics"]["last"]["gaussian"]
-    assert run.record["data"]["exact_test"] == 8 and gaussian["levels"] == [round(n / 255, 6) for n in (0, 8, 16, 24, 32)] + [0.3]
+    assert run.record["data"]["exact_test"] == 8 and gaussian["levels"] == [round(n / 255, 6) for n in (0, 8, 15.3, 16, 24, 32)] + [0.3]
     for accuracy, of_level in zip(gaussian["accuracy_exact"], unpack(gaussian["correct"]), strict=True):
         assert accuracy == pytest.approx(of_level[:, :8].mean(1).tolist(), abs=1e-6)
     assert run.config.name.startswith("set-small-proposed-s0-")
