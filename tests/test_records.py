@@ -459,9 +459,7 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
     passes = [[accuracies[f"{m} 0.1{bn}", seed] for m in ("both", "proposed")] for bn in ("", ", bn separate") for seed in range(3)]
     leads = np.array([both - proposed for both, proposed in passes]).reshape(2, 3, -1)
     _, low, high = evaluate.seed_interval((leads[0] - leads[1])[:, -1])
-    assert (
-        low < 0 < high and sorted(leads[1, :, -1] > 0.08) == [False, False, True] and leads[1, :, -1].min() < 0
-    )  # as said
+    assert low < 0 < high and sorted(leads[1, :, -1] > 0.08) == [False, False, True] and leads[1, :, -1].min() < 0  # as said
     said, _, below = pages["RESULTS.md"].partition("### `brief` at a quarter of the width")[2].partition("<!-- rates: generated -->")
     shown, told = below.partition("<!-- end -->")[0], re.findall(INTERVAL, said)
     assert len(told) > 8 and [one for one in told if one not in shown and opposite(one) not in shown] == []
