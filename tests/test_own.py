@@ -107,15 +107,17 @@ def test_what_was_measured_of_other_pictures_is_refused(two_classes, store, tmp_
 
 def test_a_study_mixes_no_records_of_other_pictures(two_classes, store, tmp_path):
     config = Config(dataset=two_classes, method="normal")
-    report.same_images(tmp_path / "out", config)  # nothing there yet
+    records.same_images(tmp_path / "out", config)  # nothing there yet
     record = files.read_json(next(records.COMMITTED.glob("digits-digits/*-normal-s0-*.json")))
     of = lambda fingerprint: record | {"name": config.name, "config": dataclasses.asdict(config), "data": record["data"] | fingerprint}  # noqa: E731
-    records.collect([of({"fingerprint": data.load(two_classes).fingerprint})], tmp_path / "out" / "records")
-    report.same_images(tmp_path / "out", config)
+    records.collect([of({"fingerprint": data.load(two_classes).fingerprint})], tmp_path / "out")
+    records.same_images(tmp_path / "out", config)
     Image.new("RGB", (10, 10)).save(f"{two_classes}/dark/0.png")
-    place = "records/two_classes-small holds 1 record of other images than .* has now: delete it, or give another --out"
-    with pytest.raises(InputError, match=place):
-        report.same_images(tmp_path / "out", config)
+    place = "out holds 1 record of other images than .* has now: delete them, or give another folder"
+    for preset in (None, "small"):
+        with pytest.raises(InputError, match=place):
+            records.same_images(tmp_path / "out", config, preset)
+    records.same_images(tmp_path / "out", config, "brief")
 
 
 def test_a_study_says_when_its_folder_has_more_runs_of_the_data(store, tmp_path, monkeypatch, capsys):

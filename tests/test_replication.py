@@ -532,6 +532,11 @@ def test_the_command_takes_every_step_and_goes_on(monkeypatch, tmp_path):
         assert len(last["curvature"]["kappa"]) == len(last["curvature"]["frobenius"]) == 4
     attacked = {path.stem for path in (kept / "adversary" / "digits-paper").glob("*.json")}
     assert attacked == set(found)
+    path = next((kept / "digits-paper").glob("*.json"))
+    whole = path.read_text()
+    path.write_text(whole.replace(json.loads(whole)["data"]["fingerprint"], "0" * 64))
+    assert "trial holds 1 record of other images than digits has now" in str(run().exception)
+    path.write_text(whole)
     assert len(list((kept / "search").glob("*/*.json"))) == 4
     for preset, folder in ((preset, kept / f"digits-{preset}") for preset in replication.SEARCHES):
         own = [json.loads(path.read_text())["config"] for path in folder.glob("*.json")]

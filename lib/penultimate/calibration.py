@@ -5,9 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from . import InputError
-from .data import to_unit
 from .model import must_evaluate
-from .noise import check
+from .noise import checked
 
 BINS = 15  # of equal width, as in Guo et al. 2017, arXiv 1706.04599
 
@@ -25,9 +24,8 @@ def scores(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 1000) 
     (array([0.6, 0.6]), array([ True, False]))
     """
     must_evaluate(model)
-    pixels = to_unit(images) if images.dtype == torch.uint8 else images
-    check("gaussian", pixels)
-    confidence, predicted = torch.cat([model(part).double().softmax(1) for part in pixels.split(batch)]).max(1)
+    parts = checked("gaussian", images).split(batch)
+    confidence, predicted = torch.cat([model(part).double().softmax(1) for part in parts]).max(1)
     return confidence.cpu().numpy(), (predicted == labels).cpu().numpy()
 
 

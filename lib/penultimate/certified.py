@@ -17,9 +17,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from . import InputError, at_least_one, positive
-from .data import to_unit
 from .model import must_evaluate, predict
-from .noise import check
+from .noise import checked
 
 ABSTAINS = -1
 
@@ -50,8 +49,8 @@ def certify(
     """The smoothed classifier's predictions and certified radii; images (N,C,H,W) uint8 or float in [0,1], on the model's device.
 
     sigma in pixel units of [0,1]. The draws are the same for every model on the same kind of device and, scaled, at every sigma: compare
-    paired. Raises InputError for a model in training mode, images outside [0,1],
-    a sigma that is not positive, n0 or n below 1, an alpha outside (0, 1).
+    paired. Raises InputError for a model in training mode, images outside [0,1], a sigma that is not positive, n0 or n
+    below 1, an alpha outside (0, 1).
 
     >>> class Brighter(nn.Module):  # a half-space: 1 where the one pixel is above 1/2, and the true radius is the distance to 1/2
     ...     def forward(self, x): return (x.flatten(1) - 0.5) * torch.tensor([-1.0, 1.0])
@@ -63,8 +62,7 @@ def certify(
     at_least_one("n0", n0)
     lower_bound(0, n, alpha)
     must_evaluate(model)
-    pixels = to_unit(images) if images.dtype == torch.uint8 else images
-    check("gaussian", pixels)
+    pixels = checked("gaussian", images)
     generator, found = torch.Generator(pixels.device).manual_seed(seed), []
     for image in pixels:
         noise = torch.randn(n0 + n, *image.shape, generator=generator, device=pixels.device, dtype=pixels.dtype)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from . import InputError
-from .data import to_unit
 from .model import predict
-from .noise import apply, check
+from .noise import apply, checked
 
 MOST_DRAWS, MOST_SEEDS = 1_000, 10**10  # a seed's draws are numbered below the next seed's, and all fit into 63 bits
 MOST_BITS = 2**28  # of one array in a record
@@ -35,8 +34,7 @@ def correctness(model: nn.Module, images: Tensor, labels: Tensor, perturbation: 
     """
     if not isinstance(draws, numbers.Integral) or not 1 <= draws <= MOST_DRAWS or not len(levels):
         raise InputError(f"{draws!r} draws at {len(levels)} levels: a sweep needs at least one of each, and at most {MOST_DRAWS:,} draws")
-    pixels = to_unit(images) if images.dtype == torch.uint8 else images
-    check(perturbation, pixels)
+    pixels = checked(perturbation, images)
     if not isinstance(seed, numbers.Integral) or not 0 <= seed < MOST_SEEDS:
         raise InputError(f"seed = {seed!r} is not a whole number from 0 to below {MOST_SEEDS:,}")
     if len(pixels) != len(labels):

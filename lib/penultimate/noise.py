@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import InputError, one_of
+from .data import to_unit
 from .support.corruptions import blur, contrast, jpeg
 
 OCCLUDING_PATCHES = 4
@@ -135,6 +136,17 @@ def check(name: str, images: Tensor) -> None:
         raise InputError(f"images are {images.dtype} of shape {tuple(images.shape)}: expected floats in [0,1] of shape (N,C,H,W)")
     if len(images) and not ((images >= 0) & (images <= 1)).all():  # also False for NaN
         raise InputError(f"images run from {float(images.min()):g} to {float(images.max()):g}: expected finite values in [0,1]")
+
+
+def checked(name: str, images: Tensor) -> Tensor:
+    """Images as floats in [0,1], uint8 ones divided by 255. Raises InputError where `check` does.
+
+    >>> checked("gaussian", torch.full((1, 1, 1, 1), 51, dtype=torch.uint8)).item()
+    0.2...
+    """
+    pixels = to_unit(images) if images.dtype == torch.uint8 else images
+    check(name, pixels)
+    return pixels
 
 
 def apply(name: str, images: Tensor, level, generator: torch.Generator | None = None) -> Tensor:

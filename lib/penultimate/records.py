@@ -9,7 +9,7 @@ import pandas as pd
 
 from . import InputError
 from .comparison import ALIKE, CLEAN_TOLERANCE, against, differences, summary, verdict, wide  # noqa: F401  names that the pages use
-from .data import CACHE, HOME, is_own, short
+from .data import CACHE, HOME, is_own, load, short
 from .evaluate import unpack
 from .methods import METHODS
 from .runs import Config
@@ -107,6 +107,22 @@ def headline(folder: str | Path | None = None, dataset: str = "digits", preset: 
         raise InputError(f"the records of {short(dataset)} in {folder} are of different images (sha256 {told}): keep those of one")
     rows = table(found)
     return rows[rows.checkpoint == "last"].reset_index(drop=True)
+
+
+def same_images(folder: Path, config: Config, preset: str | None = None, root=None) -> None:
+    """Raise InputError where a folder has records of other images than the configuration's data set has now: no table may mix them.
+
+    preset: look at that preset's own runs alone.
+
+    >>> same_images(Path("nowhere"), Config())  # nothing there yet
+    """
+    found = read(folder, config.dataset, preset) if folder.is_dir() else []
+    prints = [r["data"]["fingerprint"] for r in found if r["config"].get("image_size", 0) == config.image_size]
+    now = load(config.dataset, root, config.image_size).fingerprint if prints else ""
+    if other := sum(one != now for one in prints):
+        raise InputError(
+            f"{folder} holds {counted(other, 'record')} of other images than {config.dataset} has now: delete them, or give another folder"
+        )
 
 
 def write_findings(name: str, findings: dict, folder: str | Path | None = None) -> Path:

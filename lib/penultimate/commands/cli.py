@@ -146,6 +146,7 @@ def study(
     Example: python -m penultimate study --dataset path/to/folder --image-size 48 --no-flip
     """
     from ..jobs import train_all
+    from ..records import same_images
     from ..study import suggest
     from ..support import own
     from ..train import OutOfTime
@@ -168,7 +169,7 @@ def study(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = jobs or (cores if device == "cpu" and backend == "processes" else 1)
     configs, left = grid(methods_of(methods), asked, dataset=dataset, preset=preset), None
-    report.same_images(out or data.CACHE / "study", configs[0])
+    same_images((out or data.CACHE / "study") / "records", configs[0], configs[0].preset)
     if spent is not None:
         left = max(0.0, spent - (time.monotonic() - started))
     runs = train_all(configs, device, budget=left, jobs=jobs, backend=backend, address=address)

@@ -31,7 +31,8 @@ def replicate(
     Example: python -m penultimate replicate --device cuda --jobs 4 --budget 7m --records data/records
     """
     from .. import InputError, data, jobs
-    from ..records import collect
+    from ..records import collect, same_images
+    from ..runs import Config
     from ..study import films, measured, replication
 
     if attacked < 0:
@@ -68,6 +69,7 @@ def replicate(
         if isinstance(reason, FloatingPointError):  # it would be so again
             replication.break_off(config, str(reason).removeprefix(f"{config.name}: "), folder)
 
+    same_images(folder, Config(dataset=dataset, image_size=fields.get("image_size")), root=data_root)
     names = [step.name for step in all_steps()]
     wanted = set(range(1, len(names) + 1)) if only is None else set(seeds_of(only, "steps"))
     if not wanted <= set(range(1, len(names) + 1)):

@@ -9,7 +9,7 @@ import pandas as pd
 from .. import InputError, data, figures, records
 from ..bench import compare, slider
 from ..data import HOME, short
-from ..runs import Config, Run
+from ..runs import Run
 from ..show import figures_features
 from ..study import adversary_tables, claims_tables, curvature_tables, experiments, films, published, rates, reliability, transfer_rules
 from ..support import files
@@ -123,19 +123,6 @@ def _beside(folder: Path, dataset: str, preset: str) -> str:
 
 def _html(table: pd.DataFrame) -> str:
     return table.rename_axis(None).to_html(border=0)
-
-
-def same_images(out: Path, config: Config) -> None:
-    """Raise InputError where a study's folder has records of other images of the data set: no table may mix them."""
-    if not (folder := out / "records").is_dir():
-        return
-    now = data.load(config.dataset, image_size=config.image_size).fingerprint
-    other = sum(r["data"]["fingerprint"] != now for r in records.read(folder, config.dataset, config.preset))
-    if other:
-        where = folder / f"{short(config.dataset)}-{config.preset}"
-        raise InputError(
-            f"{where} holds {counted(other, 'record')} of other images than {config.dataset} has now: delete it, or give another --out"
-        )
 
 
 def study(runs: list[Run], out: Path, device: str = "cpu") -> Path:
