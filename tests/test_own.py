@@ -368,6 +368,12 @@ def test_a_level_that_is_nearly_the_noise_trained_with_is_measured_once(sigma):
     assert at_level(rows.level, sigma).sum() == at_level(rows.level, 8 / 255).sum() == 1
 
 
+def test_a_run_on_named_data_keeps_what_an_older_version_measured():
+    """Of its epoch that was best on test no weights are left to measure it by again."""
+    gaussian = {"levels": [0.0, 0.25]}
+    assert runs.measured_as_settled(runs.Run(Config(sigma=0.25), Path("store"), {"metrics": {"last": {"gaussian": gaussian}}}))
+
+
 @pytest.mark.parametrize("failing", ["record.json", "sums.json"])
 def test_a_run_outlives_a_full_disk_while_it_is_measured_again(two_classes, store, monkeypatch, failing):
     """A run that cannot take its new record keeps its weights, and is measured again, not trained, in the next call."""
