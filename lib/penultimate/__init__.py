@@ -5,7 +5,7 @@ and what all pages share: jobs, records, figures, widgets. What the method stand
 pictures of single pages in show/, the command line in commands/, side-by-side measurements in bench/.
 
 Modules, each knowing only those before it:
-vision, files, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, memory, devices, batches, train,
+vision, files, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, memory, devices, graphs, batches, train,
 evaluate, geometry, logit_losses, hessians, curvature, theory, layers, configs, integrity, metrics, machine, runs, planes, checks, wording,
 comparison, records, progress, engines, jobs, measured, suggest, roads, ranks, curvature_records, curvature_rules, curvature_tables,
 calibration, transfer, transfer_rules, films, lookup, grids, experiments, replication, rates, attacks, certified, adversary,

@@ -1,5 +1,6 @@
 """Class centroids m_c of the penultimate features: batch means, and their momentum over steps."""
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,20 @@ class CentroidTracker(nn.Module):
         if torch.finfo(self.centroids.dtype).bits < 32:
             self.centroids = before.to(self.centroids.device)
         return self
+
+    @contextmanager
+    def in_place(self):
+        """Around a step, its backward pass included: afterwards the tensors from before hold what `forward` has set.
+
+        So a step that is recorded as a CUDA graph finds them where it left them. After an error they hold what they did.
+        """
+        before = self.centroids, self.seen
+        try:
+            yield
+            for old, new in zip(before, (self.centroids, self.seen), strict=True):
+                old.copy_(new)
+        finally:
+            self.centroids, self.seen = before
 
     def forward(self, features: Tensor, labels: Tensor) -> Centroids:
         """features (N,d), labels (N,) -> Centroids."""

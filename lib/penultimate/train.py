@@ -22,6 +22,7 @@ from .model import Classifier, build, penultimate_features, predict
 from .noise import NOISES
 from .support import files
 from .support.devices import compiles, graphs_of, placed, usable
+from .support.graphs import Recording
 from .support.memory import keep_freed
 
 KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
@@ -78,11 +79,13 @@ class Trainer:
         self.best, self.best_epoch = {}, None
         self.on_disk, self.next_save = 0, 0.0  # epochs that the checkpoint holds; when the next one is due
         self.as_written = nullcontext  # inside, nothing compiled is used
+        self.recording = None  # of a step as a CUDA graph
         if self.device.type == "cuda" and config.epochs * self.batches >= WORTH_COMPILING and compiles(self.device):
             self.compile()
 
     def compile(self, backend="inductor") -> None:
-        """Compile the backbone and the loss for what a training step brings, each as one graph for each size of batch.
+        """Compile the backbone and the loss for what a training step brings, each as one graph for each size of batch; on a GPU a whole
+        step up to the gradients becomes one launch.
 
         Not for what evaluation brings: its sizes would make the graphs general, and slower, and soon be more than PyTorch keeps.
         """
@@ -92,26 +95,22 @@ class Trainer:
         self.model.backbone.compile(backend=backend, dynamic=False)
         self.loss.compile(backend=backend, dynamic=False)
         self.as_written = lambda: torch.compiler.set_stance("force_eager")
+        if self.device.type == "cuda":
+            self.recording = Recording(self.device)
 
     def epoch(self, epoch: int) -> None:
         """Train one epoch and append its row to the history. Raises FloatingPointError for a loss that is not finite."""
         config, started = self.config, time.perf_counter()
         order, cropping, noise = (stream(config.seed, name, epoch, self.device) for name in ("order", "crop", "noise"))
-        step_loss, names, sums, finite = METHODS[config.method], [], 0, []
-        switches = {name: getattr(config, name) for name in ("bn", "stability", "ce_noisy")}
-        parameters = list(self.model.parameters())
+        names, sums, finite = [], 0, []
         self.model.train()
         batches = torch.randperm(len(self.train), generator=order, device=self.device).split(config.batch)
         for step, rows in enumerate(batches[: self.batches]):
             lr = learning_rate(config, epoch * self.batches + step, self.batches)
-            clean, noisy = views(config, self.train.images[rows], cropping, noise)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                terms = step_loss(self.model, clean, noisy, self.train.labels[rows], self.loss, **switches)
-            self.model.zero_grad()
-            terms["total"].backward()
-            largest = get_total_norm([p.grad for p in parameters], torch.inf)
-            self._descend(parameters, lr)
-            names, values = list(terms), torch.stack(list(terms.values())).detach().float()
+            batch = *views(config, self.train.images[rows], cropping, noise), self.train.labels[rows]
+            terms, largest, gradients = self.recording(self._backward, *batch) if self.recording else self._backward(*batch)
+            self._descend(gradients, lr)
+            names, values = list(terms), torch.stack(list(terms.values())).float()
             finite.append(torch.cat([values, largest[None]]).isfinite())  # looked at after the epoch: a look here would stop the device
             sums = sums + values
         self._check(epoch, torch.stack(finite), names, batches)
@@ -119,11 +118,22 @@ class Trainer:
         row |= dict(zip(names, (sums / self.batches).tolist(), strict=True)) | self._watch()
         self.history.append(row | {"seconds": time.perf_counter() - started})
 
+    def _backward(self, clean: Tensor, noisy: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor, list[Tensor]]:
+        """The loss of a batch by its terms, the largest gradient, and the gradients."""
+        switches = {name: getattr(self.config, name) for name in ("bn", "stability", "ce_noisy")}
+        with self.loss.tracker.in_place():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                terms = METHODS[self.config.method](self.model, clean, noisy, labels, self.loss, **switches)
+            self.model.zero_grad()
+            terms["total"].backward()
+        gradients = [p.grad for p in self.model.parameters()]
+        return {name: term.detach() for name, term in terms.items()}, get_total_norm(gradients, torch.inf), gradients
+
     @torch.no_grad()
-    def _descend(self, parameters: list[Tensor], lr: float) -> None:
+    def _descend(self, gradients: list[Tensor], lr: float) -> None:
         """One step of SGD with weight decay and, where there is momentum, Nesterov's."""
         momentum, decay = self.config.momentum, self.config.weight_decay
-        gradients, fixed = [p.grad for p in parameters], dict(dampening=0, nesterov=momentum > 0, maximize=False)
+        parameters, fixed = list(self.model.parameters()), dict(dampening=0, nesterov=momentum > 0, maximize=False)
         sgd(parameters, gradients, self.momenta, lr=lr, momentum=momentum, weight_decay=decay, **fixed)
 
     def _check(self, epoch: int, finite: Tensor, names: list[str], batches: list[Tensor]) -> None:

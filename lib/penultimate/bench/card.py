@@ -27,7 +27,8 @@ VIEWS = {"normal": 1, "proposed": 2}
 
 
 def trainers(method: str, splits: Splits, device: str, backend: str, **fields) -> tuple[Trainer, Trainer]:
-    """Two of a method: as PyTorch has it, and compiled. One epoch alone is never worth compiling; so low a rate bears random labels."""
+    """Two of a method: as PyTorch has it, and compiled, on a GPU in CUDA graphs. One epoch alone is never worth that; so low a rate bears
+    random labels."""
     config = Config(dataset="cifar10", preset="brief", method=method, epochs=1, lr=1e-4, train_on_all=True, **fields)
     plain, compiled = (Trainer(config, splits, device) for _ in range(2))
     compiled.compile(backend)

@@ -1,0 +1,159 @@
+"""Steps recorded as a CUDA graph: their rules on a machine without a GPU, by a graph made of PyTorch's operations, and the thing itself."""
+
+import contextlib
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from penultimate.methods import METHODS
+from penultimate.support.graphs import WARM_UP, Recording
+from penultimate.train import Trainer
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a CUDA graph is recorded and replayed there alone")
+
+
+def tensors(tree):
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+class Operations(TorchDispatchMode):
+    """What a CUDA graph is, of operations in place of kernels: each with the tensors it read and wrote, to be run on the same memory again.
+
+    As on a GPU a recording computes nothing: afterwards every tensor from before is what it was, and those made in it hold no number.
+    """
+
+    def __init__(self, breaks_at=None):
+        super().__init__()
+        self.calls, self.before, self.made, self.replays, self.breaks_at = [], {}, {}, 0, breaks_at
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        for tensor in tensors((args, kwargs)):
+            if tensor.data_ptr() not in self.made:
+                self.before.setdefault(tensor.data_ptr(), (tensor.detach(), tensor.detach().clone()))
+        out = function(*args, **kwargs)
+        self.made |= {tensor.data_ptr(): tensor for tensor in tensors(out) if tensor.data_ptr() not in self.before}
+        self.calls.append((function, args, kwargs, out))
+        if len(self.calls) == self.breaks_at:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        return out
+
+    @torch.no_grad()
+    def forget(self):
+        for tensor in self.made.values():
+            tensor.fill_(torch.nan if tensor.is_floating_point() else 0)
+        for tensor, was in self.before.values():
+            tensor.copy_(was)
+
+    @torch.no_grad()
+    def replay(self):
+        self.replays += 1
+        for function, args, kwargs, out in self.calls:
+            for kept, new in zip(tensors(out), tensors(function(*args, **kwargs)), strict=True):
+                if kept.data_ptr() != new.data_ptr():
+                    kept.copy_(new)
+
+
+class Stream:
+    def __init__(self, device=None):
+        self.device = device
+
+    def wait_stream(self, other):
+        pass
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Stand-ins for what PyTorch needs a GPU for; the graphs that were begun. A number in `breaks` ends a recording after so many calls."""
+    begun, breaks = [], []
+
+    def graph():
+        begun.append(Operations(*breaks))
+        return begun[-1]
+
+    @contextlib.contextmanager
+    def recording(one, stream):
+        try:
+            with one:
+                yield
+        finally:
+            one.forget()
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    return begun, breaks
+
+
+def epochs(trainer, number=2):
+    """Train, and look at the network in between, as a run does."""
+    for epoch in range(number):
+        trainer.features()
+        trainer.epoch(epoch)
+    return {name: value for name, value in trainer.history[-1].items() if name != "seconds"}
+
+
+def same_state(one, other):
+    found, expected = one.state(), other.state()
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bn", ["joint", "separate", "clean"])
+def test_recorded_steps_train_as_written_ones_do(tiny, digits, recorded, method, bn):
+    """To the bit: weights, statistics, centroids, momenta and every term, with a last batch of another size in each epoch."""
+    config = tiny(method=method, bn=bn, images=100, batch=16, tracking="partial")
+    plain, trainer = (Trainer(config, digits, "cpu") for _ in range(2))
+    trainer.recording = Recording(trainer.device)
+    assert epochs(plain) == epochs(trainer) and same_state(trainer, plain)
+    (graph,), _ = recorded
+    assert graph.replays == 2 * (100 // 16) - WARM_UP and len(trainer.train) % 16
+    assert trainer.loss.tracker.seen.all() == (method in ("discriminative", "proposed"))
+
+
+@pytest.mark.parametrize("breaks_at", [1, 40, 200])
+def test_where_recording_fails_steps_run_as_written(tiny, digits, recorded, capsys, breaks_at):
+    config = tiny(method="proposed", images=100, batch=16)
+    plain, trainer = (Trainer(config, digits, "cpu") for _ in range(2))
+    begun, breaks = recorded
+    breaks.append(breaks_at)
+    trainer.recording = Recording(trainer.device)
+    assert epochs(plain) == epochs(trainer) and same_state(trainer, plain)
+    assert len(begun) == 1 and not begun[0].replays and len(begun[0].calls) == breaks_at
+    told = "no CUDA graph of a step is recorded, which makes training slower: operation not permitted when stream is capturing\n"
+    assert capsys.readouterr().err == told
+
+
+def test_what_a_function_keeps_is_read_and_written_where_it_lies(recorded):
+    """A sum that grows in place: by hand, with a call of another shape in between."""
+    total, recording = torch.zeros(2), Recording(torch.device("cpu"))
+    grow = lambda given: (total.add_(given.sum()), total * 2)[1]  # noqa: E731
+    for step in range(1, WARM_UP + 4):
+        assert recording(grow, torch.full((3,), float(step))).tolist() == [step * (step + 1) * 3.0] * 2
+    assert recording(grow, torch.ones(1)).tolist() == [2 * (total[0].item())] * 2  # run as written
+    assert recording(grow, torch.zeros(3)).tolist() == (2 * total).tolist()
+    assert recorded[0][0].replays == 4
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    "method, bn", [("normal", "joint"), ("both", "separate"), ("stability", "joint"), ("proposed", "joint"), ("proposed", "clean")]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_on_a_gpu_recorded_steps_train_as_written_ones_do(tiny, digits, method, bn, compiled, capsys):
+    """Up to the rounding of bfloat16, whose kernels add in no fixed order."""
+    config = tiny(method=method, bn=bn, images=100, batch=16)
+    plain, trainer = (Trainer(config, digits, "cuda") for _ in range(2))
+    trainer.compile() if compiled else setattr(trainer, "recording", Recording(trainer.device))
+    start = {name: tensor.clone() for name, tensor in plain.model.state_dict().items()}
+    expected, found = epochs(plain), epochs(trainer)
+    assert trainer.recording.graph and not trainer.recording.failed and "CUDA graph" not in capsys.readouterr().err
+    assert found["total"] == pytest.approx(expected["total"], rel=0.05)
+    parts = lambda one: {**one.model.state_dict(), **one.loss.state_dict()}  # noqa: E731
+    for name, tensor in parts(plain).items():
+        moved = (tensor - start[name]).float().norm() if name in start else tensor.float().norm()
+        assert (parts(trainer)[name].float() - tensor.float()).norm() <= 0.1 * moved + 1e-3, name
