@@ -223,6 +223,20 @@ def test_switches_of_the_small_scale(folder):
     )
 
 
+def test_cross_entropy_on_noisy_logits_is_held_to_both(folder):
+    """`proposed` with it is `both` and the paper's loss: the two differ by that alone, at each learning rate. Two switches are not one."""
+    runs = {("proposed", 0.0, 0.05): 0.50, ("proposed", 0.5, 0.05): 0.54, ("both", 0.0, 0.05): 0.60}
+    runs |= {("proposed", 0.5, 0.2): 0.66, ("both", 0.0, 0.2): 0.63}
+    for (method, share, lr), found in runs.items():
+        for seed in (0, 1):
+            records.collect([record(config("small", method, seed, ce_noisy=share, lr=lr), {"last": found + 0.01 * seed})], folder)
+    found = switches.switched("small", LEVEL, folder=folder).set_index("what")["mean"].to_dict()
+    assert found == pytest.approx({
+        "proposed, ce_noisy=0.5 − proposed": 4, "proposed, ce_noisy=0.5 − both": -6,
+        "proposed, lr=0.2, ce_noisy=0.5 − both, lr=0.2": 3, "both, lr=0.2 − both": 3,
+    })  # fmt: skip
+
+
 def test_a_switch_is_compared_with_a_training_by_the_same_code(folder):
     """Where a run was trained again by another version, the switched runs of that version are held to it; and the two to each other."""
 

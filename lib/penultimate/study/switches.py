@@ -45,12 +45,17 @@ def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifa
     """What one switch of a preset changes, in points, paired by seed: what, mean, low, high (95 % interval), n.
 
     A method that was trained again (SELECTED) has a row that says what a repetition changes. Both ways of BatchNorm that pass the views
-    apart train the same weights, and are compared with each other too; `proposed` with `normal` at matched compute.
+    apart train the same weights, and are compared with each other too; `proposed` with `normal` at matched compute, and, where it takes
+    cross-entropy on noisy logits, with `both`, which it then is but for the paper's loss.
     """
     runs, pairs = measured(preset, level, dataset, folder), []
     for arm in sorted({arm for arm in runs.arm if "," in arm}, key=lambda arm: (list(METHODS).index(_method(arm)), arm)):
-        method = _method(arm)
-        pairs.append((f"{method} trained again − {method}" if arm == f"{method}, {SELECTED}" else f"{arm} − {method}", arm, method))
+        method, *turned = arm.split(", ")
+        if len(turned) == 1:
+            pairs.append((f"{method} trained again − {method}" if turned == [SELECTED] else f"{arm} − {method}", arm, method))
+        if "ce_noisy=0.5" in turned:
+            rival = ", ".join(["both", *(one for one in turned if one != "ce_noisy=0.5")])
+            pairs.append((f"{arm} − {rival}", arm, rival))
         if arm == f"{method}, bn=clean":
             pairs.append((f"{arm} − {method}, bn=separate", arm, f"{method}, bn=separate"))
     pairs += [(f"proposed − {arm}", "proposed", arm) for arm in runs.arm.unique() if arm.startswith("normal, epochs=")]
