@@ -388,6 +388,9 @@ def test_the_layer_and_the_decades_between_methods_are_means_over_seeds(tmp_path
     low, high = stats.t.interval(0.95, 1, 2.5, stats.sem([2, 3]))  # image by image 2, 3, 1 and 2, 4, 3: medians 2 and 3
     assert apart.loc[("tuned", "both"), "eq. 21"] == f"+2.50 [{low:+.2f}, {high:+.2f}], n=2: undecided"
     assert apart.loc[("tuned", "both"), "‖H‖²"].startswith("+5.00 [") and apart.loc[("tuned", "normal"), "eq. 21"].endswith("one seed")
+    means = np.log10(11_100 / 111), np.log10(111_000 / 30)  # over images, of each seed
+    low, high = stats.t.interval(0.95, 1, np.mean(means), stats.sem(means))
+    assert apart.loc[("tuned", "both"), "eq. 21, means"] == f"{np.mean(means):+.2f} [{low:+.2f}, {high:+.2f}], n=2: undecided"
     assert len(published_beyond.flatter("svhn", tmp_path)) == 0 == len(published_beyond.layer("svhn", tmp_path))
 
 

@@ -310,6 +310,22 @@ def test_flatter_is_paired_by_seed_and_image():
         curvature_rules.flatter(rival, own.assign(seed=9), "eq. 21")
 
 
+def test_flatter_between_means_goes_by_the_most_curved_images():
+    """Two images of three are ten times flatter, the third a hundred times more curved: the median says one decade, the means two less."""
+    rival, own = [np.array([1.0, 1.0, 10.0]) * scale for scale in (1, 3, 5)], [np.array([0.1, 0.1, 1000.0]) * scale for scale in (1, 3, 7)]
+    pair = rows("both", rival), rows("proposed", own)
+    assert curvature_rules.flatter(*pair, "eq. 21")["mean"] == pytest.approx(1 + np.log10(5 / 7) / 3)
+    by_seed = [np.log10(sum(r) / sum(o)) for r, o in zip(rival, own, strict=True)]
+    low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
+    found = curvature_rules.flatter(*pair, "eq. 21", curvature_rules.by_means)
+    assert [found[key] for key in ("mean", "low", "high")] == pytest.approx([np.mean(by_seed), low, high]) and found[
+        "verdict"
+    ] == "does not hold"
+    one = curvature_rules.flatter(*(p.iloc[:1] for p in pair), "eq. 21", curvature_rules.by_means)
+    assert one["n"] == 1 and one["low"] < one["mean"] < one["high"] == pytest.approx(1)  # a draw without the third image
+    assert curvature_tables.carried(pair[1], share=1 / 3).to_dict() == {"proposed": pytest.approx(1000 / 1000.2)}
+
+
 def test_quantities_are_what_they_are_called():
     numbers = dict(frobenius=2.0, kappa_matched=3.0, frobenius_matched=4.0, odds=8.0, odds_slope=2.0, eta=5.0)
     found = rows("both", [np.ones(1)], **{name: np.array([value]) for name, value in numbers.items()})

@@ -76,7 +76,7 @@ def salt_pepper(images: Tensor, level: float, generator=None) -> Tensor:
 def occlusion(images: Tensor, level: float, generator=None) -> Tensor:
     """Four square patches per image, wholly inside it, set to 0; level is their side as a share of the shorter image side.
 
-    The paper's patches are 70 px, which leaves a 32 px image untouched; here a patch that does not fit is an error.
+    The paper has 20 patches of 70 px on larger images, which leave a 32 px image untouched; here a patch that does not fit is an error.
 
     >>> kept = occlusion(torch.ones(1, 1, 32, 32), 0.25, torch.Generator().manual_seed(0))  # four of 8x8 px, which may overlap
     >>> 8 * 8 <= int((kept == 0).sum()) <= 4 * 8 * 8
@@ -106,6 +106,8 @@ def occlusion(images: Tensor, level: float, generator=None) -> Tensor:
 
 def low_resolution(images: Tensor, level: float, generator=None) -> Tensor:
     """Bilinear down by the factor level and up again; level 1 leaves the image, 2 halves its resolution (paper: 2 and 3).
+
+    Down with an antialiasing filter, as a camera's lens has one; whether the authors' has is not said.
 
     >>> board = (torch.arange(8)[:, None] + torch.arange(8)).remainder(2.0)[None, None]  # of single pixels: grey at half
     >>> low_resolution(board, 2).aminmax()[1].round(decimals=1), low_resolution(board, 1).aminmax()[1]

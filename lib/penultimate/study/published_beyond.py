@@ -14,7 +14,7 @@ from ..metrics import FULL_SIZE, KINDS
 from ..support.wording import cell
 from . import checks
 from .adversary_rules import budget_name
-from .curvature_rules import decades, medians
+from .curvature_rules import apart, by_means, by_medians
 from .published import COLUMNS, NOT_RUN, ONE_SEED, TITLES, every, found, under
 from .replication import arm
 
@@ -94,8 +94,8 @@ def _by_method(measured, dataset: str, folder: str | Path | None) -> pd.DataFram
 
 def flatter(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Decades by which `proposed` is flatter than each rival, by the rule of `curvature_rules`: the median over images of
-    log10(rival / own), mean over common seeds; as the networks stand, at their own confidence. Rivals: the other methods, and
-    `normal` with more epochs, at matched compute."""
+    log10(rival / own), mean over common seeds; and between the means over images; as the networks stand, at their own confidence.
+    Rivals: the other methods, and `normal` with more epochs, at matched compute."""
     shown = {}
     for preset in FULL_SIZE:
         runs = [(arm(r["config"]), r["config"]["seed"], r["metrics"]["last"].get("curvature")) for r in every(preset, dataset, folder)]
@@ -104,8 +104,9 @@ def flatter(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.Da
         for rival in (*(method for method in METHODS if method != "proposed"), *longer):
             seeds = [seed for named, seed in curved if named == rival and ("proposed", seed) in curved]
             for what, name in FLATNESS.items() if seeds else ():
-                apart = medians([decades(*(np.array(curved[one, seed][name]) for one in (rival, "proposed"))) for seed in seeds])
-                shown.setdefault((preset, rival), {})[what] = _judged(**apart, digits=2)
+                pairs = [tuple(np.array(curved[one, seed][name]) for one in (rival, "proposed")) for seed in seeds]
+                for column, by in ((what, by_medians), (f"{what}, means", by_means)):
+                    shown.setdefault((preset, rival), {})[column] = _judged(**apart(pairs, by), digits=2)
     return pd.DataFrame(shown).T.rename_axis(["preset", "method"] if shown else None)
 
 

@@ -8,7 +8,8 @@ RESAMPLES = 1000
 
 
 def bootstrap(statistic, sample: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of statistic(sample, axis=-1) over resampled images; sample (N,)."""
+    """95 % percentile interval of statistic(sample, axis=-1) over resampled images; sample (..., N), the same images in
+    every row."""
     low, high = np.quantile(statistic(resampled(sample), axis=-1), (0.025, 0.975))
     return float(low), float(high)
 
