@@ -216,6 +216,10 @@ SAID = [  # level, one arm, another, and where the difference stands
     (0.06, "proposed", "stability", "RESULTS.md"), (0.06, "proposed, best_on_test=True", "stability", "RESULTS.md"),
     (0.06, "proposed, best_on_test=True", "noisy", "RESULTS.md"), (0.0, "normal, epochs=24", "both", "RESULTS.md"),
     (8 / 255, "both", "normal, epochs=24", "RESULTS.md"), (0.06, "both", "normal, epochs=24", "RESULTS.md"),
+    (0.06, "proposed, ce_noisy=0.5", "proposed", "all"), (STRONGEST, "proposed, ce_noisy=0.5", "proposed", "both"),
+    (0.06, "both", "proposed, ce_noisy=0.5", "all"), (STRONGEST, "both", "proposed, ce_noisy=0.5", "both"),
+    (0.06, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", "both"), (STRONGEST, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", "both"),
+    (0.0, "both", "proposed, ce_noisy=0.5", "both"),
 ]  # fmt: skip
 
 

@@ -98,7 +98,7 @@ CLAIMS = [
         partial(flat, ("eq. 21, matched confidence", "‖H‖², matched confidence"), ("normal", *RIVALS)),
     ),
     Claim(
-        "Theorem 6.1, in the form checked to the constant here: curvature lies below its bound, at small noise and at the noise trained with",
+        "Theorem 6.1, as it is checked here: curvature lies below its bound, at small noise and at the noise trained with",
         "paper", CURVATURE, partial(explained, "theorem 6.1", None, ("normal", "proposed")),
     ),
     Claim(
