@@ -274,6 +274,17 @@ def test_one_pass_and_two_beside_the_first_trainings_are_as_said(pages):
         assert interval(*(100 * value for value in evaluate.seed_interval(found))) in pages["RESULTS.md"]
 
 
+def test_the_loss_on_top_of_both_beside_boths_second_trainings_is_as_said(pages):
+    told = []
+    for level in (0.06, STRONGEST):
+        runs = switches.measured("small", level).set_index("seed")
+        again, own = (runs.accuracy[runs.arm == arm] for arm in ("both, best_on_test=True", "proposed, ce_noisy=0.5"))
+        behind = 100 * (again - own).dropna()
+        assert len(behind) == 3 and behind.min() > 0
+        told.append(interval(*evaluate.seed_interval(behind)))
+    assert f"behind on each seed, by {' and '.join(told)} points" in pages["RESULTS.md"], told
+
+
 def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
     runs = switches.measured("brief", 8 / 255)
     spread = runs.groupby("arm").accuracy.agg(lambda a: a.max() - a.min())
