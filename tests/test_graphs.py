@@ -1,6 +1,10 @@
 """Steps recorded as a CUDA graph: their rules on a machine without a GPU, by a graph made of PyTorch's operations, and the thing itself."""
 
 import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from penultimate.methods import METHODS
+from penultimate.support import graphs
 from penultimate.support.graphs import WARM_UP, Recording
 from penultimate.train import Trainer
 
+LIB = Path(graphs.__file__).parents[2]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a CUDA graph is recorded and replayed there alone")
 
 
@@ -81,6 +87,7 @@ def recorded(monkeypatch):
         finally:
             one.forget()
 
+    monkeypatch.setattr(Recording, "failed", False)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
@@ -126,6 +133,9 @@ def test_where_recording_fails_steps_run_as_written(tiny, digits, recorded, caps
     assert len(begun) == 1 and not begun[0].replays and len(begun[0].calls) == breaks_at
     told = "no CUDA graph of a step is recorded, which makes training slower: operation not permitted when stream is capturing\n"
     assert capsys.readouterr().err == told
+    another = Trainer(config, digits, "cpu")
+    another.recording = Recording(another.device)
+    assert epochs(another) == epochs(Trainer(config, digits, "cpu")) and len(begun) == 1  # not tried again in this process
 
 
 def test_what_a_function_keeps_is_read_and_written_where_it_lies(recorded):
@@ -157,3 +167,25 @@ def test_on_a_gpu_recorded_steps_train_as_written_ones_do(tiny, digits, method, 
     for name, tensor in parts(plain).items():
         moved = (tensor - start[name]).float().norm() if name in start else tensor.float().norm()
         assert (parts(trainer)[name].float() - tensor.float()).norm() <= 0.1 * moved + 1e-3, name
+
+
+LOOKING = """
+import torch
+from penultimate.support.graphs import Recording
+recording, total = Recording(torch.device("cuda")), torch.zeros(3, device="cuda")
+def look(given):
+    if given.sum().item() < 0:  # what no recorded step may do: the device is waited for
+        return given
+    return total.add_(given).clone()
+for step in range(1, 8):
+    found = recording(look, torch.ones(3, device="cuda"))
+    assert found.tolist() == [step] * 3, (step, found)
+assert Recording.failed
+"""
+
+
+@needs_gpu
+def test_on_a_gpu_what_cannot_be_recorded_runs_as_written():
+    """In a process of its own, which a failed recording does not leave as it was."""
+    done = subprocess.run([sys.executable, "-c", LOOKING], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(LIB)})
+    assert done.returncode == 0 and "no CUDA graph of a step is recorded" in done.stderr, done.stderr

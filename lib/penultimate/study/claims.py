@@ -89,7 +89,7 @@ CLAIMS = [
         partial(flat, ("eq. 21",), ("normal",)),
     ),
     Claim(  # added with the results in view
-        "It is flatter by the mean over images too, than that of `normal`, `both` and `stability`", "study", CURVATURE,
+        "The loss of `proposed` is flatter by the mean over images too, than that of `normal`, `both` and `stability`", "study", CURVATURE,
         partial(flat, ("eq. 21, means",), ("normal", *RIVALS)),
     ),
     Claim("It is flatter than that of `both` and `stability` too", "study", CURVATURE, partial(flat, ("eq. 21",), RIVALS)),

@@ -3,8 +3,8 @@
 flatter     A network is flatter than its rival where the 95 % interval of `decades` lies above 0: the median over images of
             log10(rival's curvature / its own), mean over seeds (with one seed: bootstrapped over images). "At matched confidence"
             is said only where eq. 21, which counts kinks, and ‖H‖², which has none, agree.
-by means    The same with log10(mean of the rival's curvatures / mean of its own): not the image in the middle, but the few most curved
-            ones. No rule here; added when it was seen to contradict the medians.
+by means    The same with log10(mean of the rival's curvatures / mean of its own): not the image in the middle, but most of all the most
+            curved ones. No rule here; added when it was seen to contradict the medians.
 agrees      A measure agrees with another where the 95 % interval of the median ratio over images lies within 0.8 to 1.25.
 predicts    Curvature predicts robustness where the 95 % interval of Spearman's rho between it and the number of noisy views that are
             classified correctly lies below 0; beyond the margin where this holds for both partial rhos, given the distance to the
@@ -104,7 +104,7 @@ def by_medians(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def by_means(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The `decades` of the means over images (..., N), which the most curved ones carry.
+    """The `decades` of the means over images (..., N), in which the most curved ones weigh most.
 
     >>> rival, own = np.array([10.0, 10.0, 10.0]), np.array([1.0, 1.0, 2998.0])  # flatter on two images of three
     >>> float(by_medians(rival, own)), round(float(by_means(rival, own)), 6)

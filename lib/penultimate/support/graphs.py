@@ -1,4 +1,4 @@
-"""On a GPU, a step of training as one CUDA graph: one by one its hundreds of kernels take longer to launch than to run."""
+"""On a GPU, a step of training as one CUDA graph: its hundreds of kernels are launched together."""
 
 import contextlib
 import sys
@@ -18,8 +18,10 @@ class Recording:
     a replay returns is overwritten by the next.
     """
 
+    failed = False  # in this process: PyTorch is not left as it was by a recording that fails, and none is tried again
+
     def __init__(self, device: torch.device):
-        self.stream, self.calls, self.failed = torch.cuda.Stream(device), 0, False
+        self.stream, self.calls = torch.cuda.Stream(device), 0
         self.inputs: list[Tensor] = []
         self.graph, self.outputs = None, None
 
@@ -55,9 +57,9 @@ class Recording:
             with torch.cuda.stream(torch.cuda.current_stream(self.stream.device)), torch.cuda.graph(graph, stream=self.stream):
                 self.outputs = function(*self.inputs)
         except RuntimeError as error:
-            told = " ".join(str(error).split())[:200]
+            told = " ".join(str(error.__context__ or error).split())[:200]  # the cause, where ending the recording failed as well
             print(f"no CUDA graph of a step is recorded, which makes training slower: {told}", file=sys.stderr, flush=True)
-            self.failed, self.outputs = True, None
+            Recording.failed, self.outputs = True, None
             return False
         self.graph = graph
         return True
