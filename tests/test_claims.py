@@ -10,7 +10,7 @@ from scipy import stats
 
 from penultimate import InputError, evaluate, records
 from penultimate.data import HOME
-from penultimate.study import claims, claims_tables, evidence, measured
+from penultimate.study import claims, claims_tables, evidence, measured, verdicts
 from penultimate.support import files
 
 
@@ -73,7 +73,7 @@ def test_a_correction_for_their_number_takes_decisions_away_and_never_makes_one(
     decides = table.p <= p[kept - 1]
     for claim, own in table[table.n > 0].groupby("claim"):
         left = set(own.holds.where(decides[own.index] | own.p.isna(), "undecided"))
-        changes = claims.by_outcomes(left) != own.verdict.iloc[0]
+        changes = verdicts.by_outcomes(left) != own.verdict.iloc[0]
         assert (f"{claim} ({own.verdict.iloc[0]}, then " in told) == changes
 
 
@@ -104,7 +104,7 @@ def test_the_rule_of_radii_chooses_on_validation_and_compares_on_test(monkeypatc
     monkeypatch.setattr(evidence, "_experiment", lambda name, dataset, preset: deltas(better))
     (one,) = evidence.crossing()
     assert "(0.5, 5)" in one.what and "(4, 5)" in one.what  # not the cells that are best on test
-    assert one.mean == pytest.approx(better + 0.001) and claims.judge([one]) == expected
+    assert one.mean == pytest.approx(better + 0.001) and verdicts.judge([one]) == expected
 
 
 def test_a_low_rate_flatters_by_the_difference_of_two_gains(monkeypatch):
@@ -165,7 +165,7 @@ def test_clean_accuracy_is_maintained_only_above_minus_half_a_point():
     (claim,) = (one for one in claims.CLAIMS if "clean accuracy (less than half a point)" in one.text)
     assert {one.bound for one in claim.evidence()} == {-records.CLEAN_TOLERANCE}
     inside, below = (evidence.Evidence("", mean, mean - 0.002, mean + 0.002, 5, bound=-0.005) for mean in (-0.002, -0.01))
-    assert (claims.judge([inside]), claims.judge([below])) == ("holds", "does not hold here")
+    assert (verdicts.judge([inside]), verdicts.judge([below])) == ("holds", "does not hold here")
 
 
 @pytest.mark.parametrize("kind", ["curvature", "transfer", "adversary"])

@@ -9,8 +9,8 @@ vision, files, splits, pictures, own, data, corruptions, noise, model, centroids
 evaluate, geometry, logit_losses, hessians, curvature, theory, layers, configs, integrity, metrics, machine, runs, planes, checks, wording,
 comparison, records, progress, engines, jobs, measured, suggest, roads, ranks, curvature_records, curvature_rules, curvature_tables,
 calibration, transfer, transfer_rules, films, lookup, grids, experiments, replication, rates, attacks, certified, adversary,
-adversary_rules, published, published_beyond, switches, adversary_tables, evidence, claims, claims_tables, embed, drawing, figures,
-figures_curvature, figures_experiments, figures_transfer, figures_adversary, figures_published, figures_pictures, figures_features,
+adversary_rules, published, published_beyond, switches, adversary_tables, evidence, verdicts, claims, claims_tables, embed, drawing,
+figures, figures_curvature, figures_experiments, figures_transfer, figures_adversary, figures_published, figures_pictures, figures_features,
 widgets, widgets_networks, bench, reliability, execution, report, options, cli and its commands in cli_*.
 """
 

@@ -70,7 +70,8 @@ class Trainer:
         self.loss = DiscriminativeLoss(
             len(splits.classes), config.dim, momentum=config.mu, **{name: getattr(config, name) for name in names}
         ).to(self.device)
-        self.momenta: list[Tensor | None] = [None for _ in model.parameters()]  # None: before the first step
+        self.parameters = list(self.model.parameters())
+        self.momenta: list[Tensor | None] = [None for _ in self.parameters]  # None: before the first step
         self.train, self.history, self.fingerprint = train.to(self.device), [], splits.fingerprint
         self.watched = {} if config.train_on_all else {"validation": splits.validation.to(self.device)}
         if config.best_on_test:
@@ -126,15 +127,15 @@ class Trainer:
                 terms = METHODS[self.config.method](self.model, clean, noisy, labels, self.loss, **switches)
             self.model.zero_grad()
             terms["total"].backward()
-        gradients = [p.grad for p in self.model.parameters()]
+        gradients = [p.grad for p in self.parameters]
         return {name: term.detach() for name, term in terms.items()}, get_total_norm(gradients, torch.inf), gradients
 
     @torch.no_grad()
     def _descend(self, gradients: list[Tensor], lr: float) -> None:
         """One step of SGD with weight decay and, where there is momentum, Nesterov's."""
         momentum, decay = self.config.momentum, self.config.weight_decay
-        parameters, fixed = list(self.model.parameters()), dict(dampening=0, nesterov=momentum > 0, maximize=False)
-        sgd(parameters, gradients, self.momenta, lr=lr, momentum=momentum, weight_decay=decay, **fixed)
+        fixed = dict(dampening=0, nesterov=momentum > 0, maximize=False)
+        sgd(self.parameters, gradients, self.momenta, lr=lr, momentum=momentum, weight_decay=decay, **fixed)
 
     def _check(self, epoch: int, finite: Tensor, names: list[str], batches: list[Tensor]) -> None:
         """Raise FloatingPointError for the first step with a term (or the gradient) that is not finite, finite (steps, terms + 1)."""
@@ -146,7 +147,7 @@ class Trainer:
             what = f"the loss ({', '.join(bad) or 'total'})" if not finite[step, :-1].all() else "the gradient"
             batch = f"the batch of training images {', '.join(map(str, batches[step][:5].tolist()))}, ... ({len(batches[step])} of them)"
             raise FloatingPointError(f"{self.config.name}: {what} is not finite at epoch {epoch + 1}, step {step + 1}, {batch}: {mend}")
-        if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
+        if not torch.stack([p.isfinite().all() for p in self.parameters]).all():
             raise FloatingPointError(f"{self.config.name}: weights are not finite after epoch {epoch + 1}: {mend}")
 
     def features(self) -> dict[str, Tensor]:
@@ -204,11 +205,11 @@ class Trainer:
         part = lambda prefix: {name[len(prefix) :]: t.to(self.device) for name, t in tensors.items() if name.startswith(prefix)}  # noqa: E731
         self.model.load_state_dict(part("model/"))
         self.loss.load_state_dict(part("loss/"))
-        momenta, parameters = part("momentum/"), list(self.model.parameters())
-        for index, momentum in momenta.items():
-            if momentum.shape != parameters[int(index)].shape:
+        for index, momentum in part("momentum/").items():
+            parameter = self.parameters[int(index)]
+            if momentum.shape != parameter.shape:
                 raise ValueError(f"momentum {index} is {tuple(momentum.shape)}")
-            self.momenta[int(index)] = torch.empty_like(parameters[int(index)]).copy_(momentum)  # in the layout of its parameter
+            self.momenta[int(index)] = torch.empty_like(parameter).copy_(momentum)  # in the layout of its parameter
         self.best, self.best_epoch = part("best/"), json.loads(metadata["best_epoch"])
         self.history = json.loads(metadata["history"])
         if [row["epoch"] for row in self.history] != list(range(1, len(self.history) + 1)):

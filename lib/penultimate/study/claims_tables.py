@@ -4,8 +4,9 @@ import pandas as pd
 
 from .. import records
 from ..comparison import verdict
-from .claims import CLAIMS, by_outcomes, judge
+from .claims import CLAIMS
 from .evidence import Evidence
+from .verdicts import by_outcomes, judge
 
 
 def number(one: Evidence) -> str:
