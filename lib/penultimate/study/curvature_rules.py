@@ -4,7 +4,7 @@ flatter     A network is flatter than its rival where the 95 % interval of `deca
             log10(rival's curvature / its own), mean over seeds (with one seed: bootstrapped over images). "At matched confidence"
             is said only where eq. 21, which counts kinks, and ‖H‖², which has none, agree.
 by means    The same with log10(mean of the rival's curvatures / mean of its own): not the image in the middle, but most of all the most
-            curved ones. No rule here; added when it was seen to contradict the medians.
+            curved ones. Judged alike; added when it was seen to contradict the medians.
 agrees      A measure agrees with another where the 95 % interval of the median ratio over images lies within 0.8 to 1.25.
 predicts    Curvature predicts robustness where the 95 % interval of Spearman's rho between it and the number of noisy views that are
             classified correctly lies below 0; beyond the margin where this holds for both partial rhos, given the distance to the

@@ -32,7 +32,7 @@ def judge(evidence: list[Evidence]) -> str:
 
 
 def by_outcomes(found: set[str]) -> str:
-    """The verdict that the different outcomes of a claim's evidence (`records.verdict`) make."""
+    """The verdict that the different outcomes of a claim's evidence (`comparison.verdict`) make."""
     if not found:
         return "not tested"
     if found == {"holds"}:
