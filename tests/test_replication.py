@@ -223,6 +223,19 @@ def test_switches_of_the_small_scale(folder):
     )
 
 
+def test_what_trained_for_longer_is_held_to_what_trained_as_long(folder):
+    """Methods with the same epochs, each with those before it in METHODS; not with another number of epochs, nor with a second switch."""
+    shares = {("normal", 24): 0.50, ("both", 24): 0.60, ("proposed", 24): 0.57, ("proposed", 36): 0.70}
+    for (method, epochs), share in shares.items():
+        records.collect([record(config("small", method, 0, epochs=epochs), {"last": share})], folder)
+    records.collect([record(config("small", "both", 0, epochs=36, lr=0.2), {"last": 0.1})], folder)
+    found = switches.switched("small", LEVEL, folder=folder).set_index("what")["mean"].to_dict()
+    assert found == pytest.approx({
+        "normal, epochs=24 − normal": 20, "both, epochs=24 − normal, epochs=24": 10,
+        "proposed, epochs=24 − normal, epochs=24": 7, "proposed, epochs=24 − both, epochs=24": -3,
+    })  # fmt: skip
+
+
 def test_cross_entropy_on_noisy_logits_is_held_to_both(folder):
     """`proposed` with it is `both` and the paper's loss: the two differ by that alone, at each learning rate. Two switches are not one."""
     runs = {("proposed", 0.0, 0.05): 0.50, ("proposed", 0.5, 0.05): 0.54, ("both", 0.0, 0.05): 0.60}

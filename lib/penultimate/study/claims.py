@@ -190,6 +190,21 @@ CLAIMS = [
             partial(full_width, "proposed", "normal, epochs=20", 0.0, -CLEAN_TOLERANCE),
         ),
     ),
+    Claim(  # this and the next two: added before any run of twice the epochs, other than those of `normal`, had ended
+        "Trained for longer (twice the epochs for each) it stays more robust than `normal`", "study", PUBLISHED,
+        partial(switch, "proposed, epochs=24", "normal, epochs=24"),
+    ),
+    Claim(
+        "Trained for longer it costs no clean accuracy", "study", PUBLISHED,
+        partial(switch, "proposed, epochs=24", "normal, epochs=24", 0.0, -CLEAN_TOLERANCE),
+    ),
+    Claim(
+        "Trained for longer it is more robust than `both`", "study", PUBLISHED,
+        chain(
+            partial(switch, "proposed, epochs=24", "both, epochs=24"),
+            partial(switch, "proposed, epochs=24", "both, epochs=24", 8 / 255),
+        ),
+    ),
     Claim(
         "At full width, ten epochs: more robust to its noise than `normal`, at equal compute too", "study", PUBLISHED,
         chain(partial(full_width, "proposed", "normal"), partial(full_width, "proposed", "normal, epochs=20")),
