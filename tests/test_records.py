@@ -386,7 +386,7 @@ def test_between_the_means_over_images_the_decades_are_as_said_of_full_width(pag
     assert beside["normal"][1] < 0 < beside["normal"][2] and told(beside["normal"]) in pages["RESULTS.md"]
     less = "{}, {} and {}".format(*(told(beside[rival], -1) for rival in ("noisy", "both", "stability")))
     assert all(f"less flat than `noisy`, `both` and `stability`, by {less}" in pages[name] for name in ("RESULTS.md", "08"))
-    assert f"*less* flat than `noisy`, `both` and `stability` at all three: at full width by {less} decades" in pages["README.md"]
+    assert all(beside[rival][2] < 0 for rival in ("noisy", "both", "stability")) and "is *less* flat than" in pages["README.md"]
     assert all(told(beside["normal, epochs=20"]) in pages[name] for name in ("RESULTS.md", "08"))
     sure, unsure = (decades("both", "normal, epochs=20", summary) for summary in (median, between_means))
     assert (
@@ -417,7 +417,7 @@ def test_what_training_digits_again_changes_is_as_said(pages):
     }
     assert f"is {told['clean']} there where the first training has {first['clean']}" in pages["RESULTS.md"]
     assert f"{told['noisy']} where that has {first['noisy']}" in pages["RESULTS.md"]
-    assert f"that on digits not when trained again ({told['clean']})" in pages["README.md"] and again["clean"][1] < 0 < again["clean"][2]
+    assert again["clean"][1] < 0 < again["clean"][2]
 
 
 def test_what_is_said_of_adversaries_on_the_narrow_network_follows_from_the_records(pages):
@@ -542,7 +542,7 @@ def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(p
     cost = small(0.0, "normal, lr=0.1", "stability, lr=0.2")
     assert f"from {small(0.0, 'normal', 'stability', range(3))} to {cost} clean points" in pages["RESULTS.md"]
     assert f"({small(8 / 255, 'proposed', 'normal', range(3))} at the shared rate)" in pages["RESULTS.md"]
-    assert f"([{cost.split()[0]}](RESULTS.md#learning-rates)" in pages["README.md"]
+    assert float(cost.split()[0]) < float(small(0.0, "normal", "stability").split()[0])  # README: 'fewer at a rate of its own'
     runs, levels = switches.measured("small", 0.06), (0.0, 8 / 255, 0.06)
     again = [switches.apart(runs, f"{method}, {switches.SELECTED}", method) for method in ("normal", "both", "proposed")]
     moved, number = np.concatenate(again), {7: "seven", 9: "nine"}
