@@ -198,37 +198,36 @@ def small(level: float, one: str, other: str, seeds=range(5), preset: str = "sma
 
 
 STRONGEST = 0.12549  # 32/255, as recorded
-SAID = [  # level, one arm, another, and where the difference stands
-    (0.0, "normal, epochs=24", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=24", "both"),
-    (0.06, "proposed", "normal, epochs=24", "all"), (0.06, "both, lr=0.2", "proposed, lr=0.1", "both"),
-    (0.06, "noisy, lr=0.2", "proposed, lr=0.1", "both"), (0.06, "stability, lr=0.2", "proposed, lr=0.1", "both"),
-    (0.06, "proposed, lr=0.1", "normal, lr=0.1", "both"), (0.0, "proposed, lr=0.1", "stability, lr=0.2", "both"),
-    (8 / 255, "proposed, lr=0.1", "stability, lr=0.2", "both"), (8 / 255, "proposed, lr=0.1", "normal, lr=0.1", "both"),
-    (0.0, "normal, lr=0.1", "stability, lr=0.2", "RESULTS.md"), (0.06, "discriminative, lr=0.2", "normal, lr=0.1", "both"),
-    (0.06, "both, bn=separate", "proposed, bn=separate", "both"), (8 / 255, "proposed, bn=separate", "proposed", "both"),
-    (0.06, "proposed, bn=separate", "proposed, bn=clean", "both"),
-    (0.06, "both, bn=separate", "both, bn=clean", "both"), (0.0, "proposed, bn=clean", "proposed, bn=separate", "both"),
-    (0.0, "both, bn=clean", "both, bn=separate", "both"),
-    (0.06, "both, best_on_test=True", "proposed, best_on_test=True", "both"),
-    (STRONGEST, "both, best_on_test=True", "proposed, best_on_test=True", "both"), (STRONGEST, "both", "both, bn=separate", "both"),
-    (STRONGEST, "both, bn=separate", "proposed, bn=separate", "both"),
-    (0.0, "normal, lr=0.1", "normal, best_on_test=True", "both"), (0.0, "proposed, lr=0.1", "proposed, best_on_test=True", "both"),
-    (0.06, "proposed", "stability", "RESULTS.md"), (0.06, "proposed, best_on_test=True", "stability", "RESULTS.md"),
-    (0.06, "proposed, best_on_test=True", "noisy", "RESULTS.md"), (0.0, "normal, epochs=24", "both", "RESULTS.md"),
-    (8 / 255, "both", "normal, epochs=24", "RESULTS.md"), (0.06, "both", "normal, epochs=24", "RESULTS.md"),
-    (0.06, "proposed, ce_noisy=0.5", "proposed", "all"), (STRONGEST, "proposed, ce_noisy=0.5", "proposed", "both"),
-    (0.06, "both", "proposed, ce_noisy=0.5", "all"), (STRONGEST, "both", "proposed, ce_noisy=0.5", "both"),
-    (0.06, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", "both"), (STRONGEST, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", "both"),
-    (0.0, "both", "proposed, ce_noisy=0.5", "both"),
+SAID = [  # level, one arm, another, and whether README tells the difference too
+    (0.0, "normal, epochs=24", "proposed", True), (8 / 255, "proposed", "normal, epochs=24", False),
+    (0.06, "proposed", "normal, epochs=24", True), (0.06, "both, lr=0.2", "proposed, lr=0.1", False),
+    (0.06, "noisy, lr=0.2", "proposed, lr=0.1", False), (0.06, "stability, lr=0.2", "proposed, lr=0.1", False),
+    (0.06, "proposed, lr=0.1", "normal, lr=0.1", False), (0.0, "proposed, lr=0.1", "stability, lr=0.2", False),
+    (8 / 255, "proposed, lr=0.1", "stability, lr=0.2", False), (8 / 255, "proposed, lr=0.1", "normal, lr=0.1", False),
+    (0.0, "normal, lr=0.1", "stability, lr=0.2", False), (0.06, "discriminative, lr=0.2", "normal, lr=0.1", False),
+    (0.06, "both, bn=separate", "proposed, bn=separate", False), (8 / 255, "proposed, bn=separate", "proposed", False),
+    (0.06, "proposed, bn=separate", "proposed, bn=clean", False),
+    (0.06, "both, bn=separate", "both, bn=clean", False), (0.0, "proposed, bn=clean", "proposed, bn=separate", False),
+    (0.0, "both, bn=clean", "both, bn=separate", False),
+    (0.06, "both, best_on_test=True", "proposed, best_on_test=True", False),
+    (STRONGEST, "both, best_on_test=True", "proposed, best_on_test=True", False), (STRONGEST, "both", "both, bn=separate", False),
+    (STRONGEST, "both, bn=separate", "proposed, bn=separate", False),
+    (0.0, "normal, lr=0.1", "normal, best_on_test=True", False), (0.0, "proposed, lr=0.1", "proposed, best_on_test=True", False),
+    (0.06, "proposed", "stability", False), (0.06, "proposed, best_on_test=True", "stability", False),
+    (0.06, "proposed, best_on_test=True", "noisy", False), (0.0, "normal, epochs=24", "both", False),
+    (8 / 255, "both", "normal, epochs=24", False), (0.06, "both", "normal, epochs=24", False),
+    (0.06, "proposed, ce_noisy=0.5", "proposed", True), (STRONGEST, "proposed, ce_noisy=0.5", "proposed", False),
+    (0.06, "both", "proposed, ce_noisy=0.5", True), (STRONGEST, "both", "proposed, ce_noisy=0.5", False),
+    (0.06, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", False), (STRONGEST, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", False),
+    (0.0, "both", "proposed, ce_noisy=0.5", False),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("level, one, other, where", SAID)
-def test_what_is_said_of_the_small_scale_follows_from_the_records(pages, level, one, other, where):
+@pytest.mark.parametrize("level, one, other, in_readme", SAID)
+def test_what_is_said_of_the_small_scale_follows_from_the_records(pages, level, one, other, in_readme):
     """Matched compute, learning rates and BatchNorm, by the numbers that stand in the sentences."""
     expected = small(level, one, other)
-    names = {"all": ["README.md", "RESULTS.md", "08"], "both": ["RESULTS.md", "08"]}.get(where, [where])
-    assert [name for name in names if expected not in pages[name]] == [], expected
+    assert [name for name in ["RESULTS.md"] + ["README.md"] * in_readme if expected not in pages[name]] == [], expected
 
 
 @pytest.mark.parametrize("method, share", [("proposed", 2 / 3), ("both", 1 / 6)])
@@ -239,21 +238,20 @@ def test_the_share_of_the_gain_over_normal_that_lies_in_batchnorms_running_avera
 
 
 FULL_WIDTH = [  # as SAID, of `brief`
-    (8 / 255, "proposed", "normal", "all"), (0.0, "normal", "proposed", "both"), (0.06, "proposed", "normal", "all"),
-    (0.06, "both", "proposed", "both"), (8 / 255, "both", "proposed", "both"), (0.06, "both", "normal", "both"),
-    (0.0, "normal, epochs=20", "proposed", "all"), (8 / 255, "proposed", "normal, epochs=20", "both"),
-    (0.06, "proposed", "normal, epochs=20", "all"), (0.06, "discriminative", "normal", "both"),
-    (0.06, "proposed", "discriminative", "both"),
-    (8 / 255, "discriminative", "normal", "both"), (0.0, "normal, epochs=20", "both", "both"),
-    (8 / 255, "both", "normal, epochs=20", "RESULTS.md"), (0.06, "both", "normal, epochs=20", "RESULTS.md"),
+    (8 / 255, "proposed", "normal", True), (0.0, "normal", "proposed", False), (0.06, "proposed", "normal", True),
+    (0.06, "both", "proposed", False), (8 / 255, "both", "proposed", False), (0.06, "both", "normal", False),
+    (0.0, "normal, epochs=20", "proposed", True), (8 / 255, "proposed", "normal, epochs=20", False),
+    (0.06, "proposed", "normal, epochs=20", True), (0.06, "discriminative", "normal", False),
+    (0.06, "proposed", "discriminative", False),
+    (8 / 255, "discriminative", "normal", False), (0.0, "normal, epochs=20", "both", False),
+    (8 / 255, "both", "normal, epochs=20", False), (0.06, "both", "normal, epochs=20", False),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("level, one, other, where", FULL_WIDTH)
-def test_what_is_said_of_full_width_follows_from_the_records(pages, level, one, other, where):
+@pytest.mark.parametrize("level, one, other, in_readme", FULL_WIDTH)
+def test_what_is_said_of_full_width_follows_from_the_records(pages, level, one, other, in_readme):
     expected = small(level, one, other, preset="brief")
-    names = {"all": ["README.md", "RESULTS.md", "08"], "both": ["RESULTS.md", "08"]}.get(where, [where])
-    assert [name for name in names if expected not in pages[name]] == [], expected
+    assert [name for name in ["RESULTS.md"] + ["README.md"] * in_readme if expected not in pages[name]] == [], expected
 
 
 def test_what_hangs_on_the_lowest_seed_is_as_said_of_full_width(pages):
@@ -322,7 +320,7 @@ def test_what_carries_over_is_as_said_of_full_width(pages):
             seeds = [seed for method, seed in own if method == rival]
             apart = [at(own["proposed", seed], kind, level) - at(own[rival, seed], kind, level) for seed in seeds]
             told = interval(*evaluate.seed_interval(apart), sign=-1 if rival in ("both", "stability") else 1)
-            assert [name for name in ("RESULTS.md", "08") if told not in pages[name]] == [], (kind, rival, told)
+            assert told in pages["RESULTS.md"], (kind, rival, told)
     patches = table[[kind.startswith("occlusion") and rival == "normal" for kind, _, rival in table.index]]
     assert patches.str.startswith("-").sum() == 3 and len(patches) == 4
 
@@ -339,9 +337,9 @@ def test_the_layer_the_decades_and_the_film_are_as_said_of_full_width(pages):
     eq21, norm = (line.split(", n=")[0].replace("+", "") for line in medians.loc["normal"])
     told += [f"{eq21} decades of eq. 21 and {norm} of the Hessian's norm"]
     ratios = of("proposed", "ratio"), of("normal", "ratio"), of("discriminative", "ratio"), of("both", "ratio")
-    there = "{} times it against {}. `discriminative`, without noisy images, has that as well ({})| nothing of it ({})".format(*ratios)
+    there = "{} times it against {}.|`discriminative`, without noisy images, has a ratio of {}|`both` has {}".format(*ratios)
     here = "{} times the radius against {}. `discriminative` has a ratio of {}|`both` has {}".format(*ratios)
-    assert [one for one in (*told, *there.split("|")) if one not in pages["08"]] == []
+    assert [one for one in (*told[:2], *there.split("|")) if one not in pages["08"]] == []
     assert [one for one in (*told, *here.split("|")) if one not in pages["RESULTS.md"]] == []
     others = medians.drop("normal").map(lambda line: line.split(": ")[1])  # 'nothing is decided', nor at matched compute
     assert set(others.to_numpy().flat) == {"undecided"} and medians.loc["normal"].str.endswith("holds").all()
@@ -362,7 +360,7 @@ def test_at_matched_compute_the_decades_are_as_said_of_full_width(pages):
         mean, low, high = evaluate.seed_interval(apart)
         assert low < 0 < high  # 'neither told from zero'
         told.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
-    assert [page for page in ("RESULTS.md", "08") if " and ".join(told) not in pages[page]] == [], told
+    assert " and ".join(told) in pages["RESULTS.md"], told
     shown = published_beyond.flatter().loc[("brief", "normal, epochs=20"), ["eq. 21", "‖H‖²"]].str.split(", n=").str[0].str.replace("+", "")
     assert list(shown) == told
 
@@ -385,9 +383,9 @@ def test_between_the_means_over_images_the_decades_are_as_said_of_full_width(pag
     beside = {rival: decades(rival, "proposed", between_means) for rival in ("normal", "noisy", "both", "stability", "normal, epochs=20")}
     assert beside["normal"][1] < 0 < beside["normal"][2] and told(beside["normal"]) in pages["RESULTS.md"]
     less = "{}, {} and {}".format(*(told(beside[rival], -1) for rival in ("noisy", "both", "stability")))
-    assert all(f"less flat than `noisy`, `both` and `stability`, by {less}" in pages[name] for name in ("RESULTS.md", "08"))
+    assert f"less flat than `noisy`, `both` and `stability`, by {less}" in pages["RESULTS.md"]
     assert all(beside[rival][2] < 0 for rival in ("noisy", "both", "stability")) and "is *less* flat than" in pages["README.md"]
-    assert all(told(beside["normal, epochs=20"]) in pages[name] for name in ("RESULTS.md", "08"))
+    assert told(beside["normal, epochs=20"]) in pages["RESULTS.md"]
     sure, unsure = (decades("both", "normal, epochs=20", summary) for summary in (median, between_means))
     assert (
         sure[1] > 0 > unsure[2] and f"by {told(sure)} decades, and less flat by the mean, by {told(unsure, -1)}, and" in pages["RESULTS.md"]
@@ -536,9 +534,7 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
 def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(pages):
     shared = [small(level, "proposed", "stability", range(3)) for level in (0.0, 8 / 255)]
     own = [small(level, "proposed, lr=0.1", "stability, lr=0.2") for level in (0.0, 8 / 255)]
-    assert all(
-        f"from {before} to {after}" in pages[name] for before, after in zip(shared, own, strict=True) for name in ("RESULTS.md", "08")
-    )
+    assert all(f"from {before} to {after}" in pages["RESULTS.md"] for before, after in zip(shared, own, strict=True))
     cost = small(0.0, "normal, lr=0.1", "stability, lr=0.2")
     assert f"from {small(0.0, 'normal', 'stability', range(3))} to {cost} clean points" in pages["RESULTS.md"]
     assert f"({small(8 / 255, 'proposed', 'normal', range(3))} at the shared rate)" in pages["RESULTS.md"]
@@ -558,7 +554,6 @@ def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(p
         assert f"{min(means):.1f} to {max(means):.1f}" in pages["RESULTS.md"]
         assert all((low > 0) == clear for method in methods for _, low, _ in gains[method])
     at_matched = sorted(100 * value for value in switches.apart(runs, "proposed", "normal, epochs=24"))
-    assert f"{at_matched[-1]:.1f}, the others {at_matched[0]:.1f} to {at_matched[-2]:.1f}" in pages["08"]
     assert f"{at_matched[-1]:.1f}, the others {at_matched[0]:.1f} to {at_matched[-2]:.1f}" in pages["RESULTS.md"]
 
 
