@@ -41,7 +41,7 @@ def without_seconds(history):
 @pytest.mark.parametrize("schedule", ["multistep", "cosine", "onecycle"])
 @pytest.mark.parametrize("epochs, steps", [(7, 5), (1, 1), (3, 1), (10, 16)])
 def test_learning_rate_equals_torchs_schedulers(tiny, schedule, epochs, steps):
-    config = tiny(schedule=schedule, epochs=epochs, lr=0.3, gamma=0.2, milestones=(2, 3, 6))
+    config = tiny(schedule=schedule, epochs=epochs, lr=0.3, **dict(milestones=(2, 3, 6)) if schedule == "multistep" else {})
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     scheduler = {
         "multistep": lambda: MultiStepLR(optimizer, [m * steps for m in (2, 3, 6)], 0.2),

@@ -122,6 +122,9 @@ class Config:
             raise InputError(f"ce_noisy = {self.ce_noisy} must lie in [0, 1]: it is a share of the cross-entropy")
         if self.margin == 0 and self.delta_d != values["delta_d"]:
             raise InputError(f"delta_d = {self.delta_d} changes nothing with margin = 0: leave it out, or give the margin a weight")
+        for what in ("milestones", "gamma"):
+            if self.schedule != "multistep" and getattr(self, what) != values[what]:
+                raise InputError(f"{what} = {getattr(self, what)} changes nothing with schedule {self.schedule}: only multistep has {what}")
         DiscriminativeLoss(1, 1, self.delta_v, self.delta_d, self.compact, self.noisy, self.margin, self.reg, self.mu, self.tracking)
 
     @cached_property
