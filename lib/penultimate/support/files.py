@@ -18,7 +18,13 @@ SEAL = "sha256"  # in a tensor file's metadata: of everything else that it holds
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file atomically; InputError names the path where the disk is full or read-only."""
+    """Write a file atomically; InputError names the path where the disk is full or read-only.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "new", "a.txt"), b"whole")
+    ...     [(path.name, path.read_bytes()) for path in Path(folder, "new").iterdir()]
+    [('a.txt', b'whole')]
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,30 +56,58 @@ def _flush_names(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder; for whoever holds its lock."""
+    """Remove what a killed process left half-written in a folder; for whoever holds its lock.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     half, whole = Path(folder, ".a.txt.x7"), Path(folder, "a.txt")
+    ...     half.touch(), whole.touch(), sweep(Path(folder)), half.exists(), whole.exists()
+    (None, None, None, False, True)
+    """
     for path in folder.glob(".*"):
         if path.is_file():  # JupyterLab leaves folders of its own
             path.unlink()
 
 
 def digest(tensor: Tensor) -> str:
-    """First 16 digits of the sha256 of a tensor's values."""
+    """First 16 digits of the sha256 of a tensor's values.
+
+    >>> digest(torch.zeros(2)) == digest(torch.zeros(2)), digest(torch.zeros(2)) == digest(torch.ones(2))
+    (True, False)
+    """
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def write_json(path: Path, content: dict) -> None:
-    """One line for each top-level key: small files, readable differences."""
+    """One line for each top-level key: small files, readable differences.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json(Path(folder, "a.json"), {"n": 3})
+    ...     read_json(Path(folder, "a.json"))
+    {'n': 3}
+    """
     write(path, as_json(content))
 
 
 def as_json(content: dict) -> bytes:
-    """The text that `write_json` writes."""
+    """The text that `write_json` writes.
+
+    >>> print(as_json({"name": "a", "levels": [0, 0.1]}).decode(), end="")
+    {
+    "name": "a",
+    "levels": [0, 0.1]
+    }
+    """
     lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON object; InputError names a damaged file."""
+    """Read a JSON object; InputError names a damaged file.
+
+    >>> read_json(Path("nowhere.json"))
+    Traceback (most recent call last):
+    penultimate.InputError: cannot read nowhere.json ([Errno 2] No such file or directory: 'nowhere.json'): delete it, and it is made again
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -84,7 +118,13 @@ def read_json(path: Path) -> dict:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, sealed: no pickle, so reading a stranger's file runs nothing."""
+    """Write tensors as safetensors, sealed: no pickle, so reading a stranger's file runs nothing.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tensors(Path(folder, "a.safetensors"), {"x": torch.ones(2)}, {"epoch": "3"})
+    ...     read_tensors(Path(folder, "a.safetensors"))
+    ({'x': tensor([1., 1.])}, {'epoch': '3'})
+    """
     tensors, metadata = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata or {}
     write(path, safetensors.torch.save(tensors, metadata | {SEAL: _seal(tensors, metadata)}))
 
@@ -118,7 +158,14 @@ def _seal(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 
 def keep(path: Path, tensors: dict[str, Tensor], named: dict[str, str]) -> None:
-    """Write what can be computed again; where that fails (a full disk, a read-only store) a line says so, and the work goes on."""
+    """Write what can be computed again; where that fails (a full disk, a read-only store) a line says so, and the work goes on.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path, x = Path(folder, "a.safetensors"), torch.ones(2)
+    ...     keep(path, {"x": x}, {"of": "a run"})
+    ...     kept(path, {"of": "a run"}, {"x": (2,)}), kept(path, {"of": "another"}, {"x": (2,)})
+    ({'x': tensor([1., 1.])}, None)
+    """
     try:
         write_tensors(path, tensors, named)
     except InputError as error:

@@ -25,6 +25,11 @@ def logit_parts(model: nn.Module, images: Tensor, labels: Tensor, space: str, lo
 
     L is taken in float64: where a wrong class is nearly sure, p (1 - p) of it is lost in float32. The rows of J are those of one batch,
     as far as it may be large. Raises InputError where the logits are not piecewise linear.
+
+    >>> linear, x, y = nn.Linear(4, 3).eval(), torch.rand(5, 4), torch.zeros(5, dtype=torch.long)
+    >>> ((j, bend),) = logit_parts(linear, x, y, "pixel", F.cross_entropy)
+    >>> torch.allclose(j[0].float(), linear.weight), j.shape, bend.shape
+    (True, torch.Size([5, 3, 4]), torch.Size([5, 3, 3]))
     """
     scale = scale_of(model, images, space)
     for x, y in parts(images, labels):
@@ -79,6 +84,11 @@ def operators(model: nn.Module, images: Tensor, labels: Tensor, space: str, loss
     """For each part of n images: v -> S H S v, (k,1,C,H,W) or (k,n,C,H,W) -> (k,n,C,H,W), and how large k may be.
 
     S = std in normalised space, else 1. With a step the product is the difference quotient of the gradient.
+
+    >>> linear, x, y = nn.Linear(4, 3).eval(), torch.rand(5, 4), torch.zeros(5, dtype=torch.long)
+    >>> ((product, most),) = operators(linear, x, y, "pixel", lambda z, y: (z**2).sum(1))  # H = 2 W'W, of every image
+    >>> torch.allclose(product(torch.eye(4)[:, None])[:, 0], 2 * linear.weight.T @ linear.weight, atol=1e-6)
+    True
     """
     scale = scale_of(model, images, space)
     for x, y in parts(images, labels):
@@ -103,12 +113,23 @@ def _quotient(model: nn.Module, x: Tensor, y: Tensor, scale: Tensor, loss: Loss,
 
 
 def gradient_of(model: nn.Module, labels: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
-    """x -> grad_x l(x) of every image at once: in evaluation mode no image sees another, so the sum has each one's gradient."""
+    """x -> grad_x l(x) of every image at once: in evaluation mode no image sees another, so the sum has each one's gradient.
+
+    >>> half = lambda z, y: (z**2).sum(1) / 2
+    >>> gradient_of(nn.Identity(), torch.tensor([0, 1]), half)(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
 
     return grad(lambda x: loss(model(x), labels).sum())
 
 
 def parts(images: Tensor, labels: Tensor):
+    """Images and labels in parts of which each may pass the network at once, one copy of it.
+
+    >>> [len(x) for x, y in parts(torch.zeros(200, 3, 32, 32), torch.zeros(200))]
+    [85, 85, 30]
+    """
     rows = _rows(images[0])
     return zip(images.split(rows), labels.split(rows), strict=True)
 
@@ -119,6 +140,11 @@ def _rows(x: Tensor) -> int:
 
 
 def unit_vectors(images: Tensor) -> Tensor:
+    """Every e_i of an image's D numbers, (D,C,H,W); InputError where D is above LARGEST_EXACT.
+
+    >>> unit_vectors(torch.rand(7, 1, 8, 8)).shape
+    torch.Size([64, 1, 8, 8])
+    """
     size = images[0].numel()
     if size > LARGEST_EXACT:
         raise InputError(f"an image of {size:,} numbers is too large for the exact Hessian (at most {LARGEST_EXACT:,}): take method='hvp'")
@@ -126,6 +152,11 @@ def unit_vectors(images: Tensor) -> Tensor:
 
 
 def scale_of(model: nn.Module, images: Tensor, space: str) -> Tensor:
+    """S: the model's `std` in normalised space, 1 in pixel space or where it has none.
+
+    >>> scale_of(nn.Linear(4, 3), torch.rand(2, 4), "normalised")
+    tensor(1.)
+    """
     one_of("space", space, SPACES)
     std = getattr(model, "std", None)
     return std.to(images) if space == "normalised" and isinstance(std, Tensor) else torch.ones((), dtype=images.dtype, device=images.device)

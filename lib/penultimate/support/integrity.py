@@ -11,13 +11,36 @@ SUMS, RECORD, WEIGHTS = "sums.json", "record.json", "weights.safetensors"
 
 
 def finish(folder: Path, record: dict) -> None:
-    """Write a run's sums, then its record: a run is finished once its record is there, and then everything else is."""
+    """Write a run's sums, then its record: a run is finished once its record is there, and then everything else is.
+
+    >>> import tempfile
+    >>> record = {part: "" for part in ("config", "environment", "data", "metrics", "history", "seconds")} | {"name": "run"}
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     files.write(Path(name, WEIGHTS), b"weights")
+    ...     finish(Path(name), record)
+    ...     before = finished(Path(name)), damage(Path(name), "run")
+    ...     files.write(Path(name, WEIGHTS), b"weighty")
+    ...     after = damage(Path(name), "run")
+    ...     clear(Path(name))
+    ...     left = list(Path(name).iterdir())
+    >>> before, after.rpartition("weights")[2], left
+    ((True, None), '.safetensors is not what was written there', [])
+    """
     files.write_json(folder / SUMS, _sums(folder, record))
     files.write_json(folder / RECORD, record)
 
 
 def replace_record(folder: Path, record: dict) -> None:
-    """Another record for a finished run. Where that stops in between, the run has no sums, as of an older version, but is not lost."""
+    """Another record for a finished run. Where that stops in between, the run has no sums, as of an older version, but is not lost.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     files.write(Path(name, WEIGHTS), b"weights")
+    ...     finish(Path(name), {"name": "run", "seconds": 3})
+    ...     replace_record(Path(name), {"name": "run", "seconds": 4})
+    ...     files.read_json(Path(name, RECORD)), sorted(path.name for path in Path(name).iterdir())
+    ({'name': 'run', 'seconds': 4}, ['record.json', 'sums.json', 'weights.safetensors'])
+    """
     (folder / SUMS).unlink(missing_ok=True)
     files.write_json(folder / RECORD, record)
     files.write_json(folder / SUMS, _sums(folder, record))

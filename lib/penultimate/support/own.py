@@ -31,7 +31,12 @@ def short(name: str) -> str:
 
 
 def home(name: str, cache: Path) -> Path:
-    """The folder in the cache for what is known of a data set, by its path."""
+    """The folder in the cache for what is known of a data set, by its path.
+
+    >>> one, other = (home(f"/{place}/pets", Path("cache")) for place in ("here", "there"))
+    >>> one.name[:5], one.parent == other.parent == Path("cache/own"), one == other
+    ('pets-', True, False)
+    """
     digest = hashlib.sha256(os.fsencode(Path(name).resolve())).hexdigest()[:10]
     return cache / "own" / f"{short(name)}-{digest}"
 
@@ -64,7 +69,14 @@ def _check_settings(kept: dict) -> None:
 
 
 def settle(name: str, cache: Path, **changes) -> dict:
-    """Settle something for a data set; what is not named stays."""
+    """Settle something for a data set; what is not named stays.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as cache:
+    ...     settled = settle("pets", Path(cache), skip_bad=True), settle("pets", Path(cache), levels=[0, 0.1])
+    ...     settings("pets", Path(cache))
+    {'skip_bad': True, 'levels': [0, 0.1]}
+    """
     kept = settings(name, cache) | changes
     files.write_json(home(name, cache) / "settings.json", kept)
     return kept
@@ -76,6 +88,17 @@ def read(name: str, cache: Path, side: int, skip_bad: bool = False) -> Splits:
     A test split that is not given is 20 % of each class, a validation split 10 % of what trains, at least one picture, seed 0. Decoded
     once into the cache, again when a file has changed. Raises InputError in one line for pictures that cannot be used (unless skip_bad)
     and for a class with too few.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in range(10):
+    ...         path = Path(folder, "pets", ("cat", "dog")[number % 2], f"{number}.png")
+    ...         path.parent.mkdir(parents=True, exist_ok=True)
+    ...         Image.new("L", (20, 30), 25 * number).save(path)
+    ...     splits = read(str(path.parents[1]), Path(folder, "cache"), side=8)
+    >>> len(splits.train), len(splits.validation), len(splits.test), splits.shape, splits.classes
+    (6, 2, 2, (1, 8, 8), ('cat', 'dog'))
     """
     found = pictures.find(name)
     return _read(found.root, found.manifest, home(name, cache), side, skip_bad)
@@ -169,7 +192,13 @@ def _enough(root: Path, labels: np.ndarray, classes: list[str], needed: int, why
 
 
 def describe(splits: Splits) -> str:
-    """Classes, sizes and imbalance of a data set, in two lines at most, for 2 classes as for 1,000."""
+    """Classes, sizes and imbalance of a data set, in two lines at most, for 2 classes as for 1,000.
+
+    >>> split = Split(torch.zeros(5, 3, 32, 32).byte(), torch.tensor([0, 0, 0, 0, 1]), torch.ones(5).bool())
+    >>> print(describe(Splits("pets", split, split, split, ("cat", "dog"), "15 pictures")))
+    pets: 15 pictures; 5 train, 5 validation, 5 test
+    to train: cat 4, dog 1; the largest has 4.0 times as many as the smallest: read balanced accuracy too
+    """
     counts = torch.bincount(splits.train.labels, minlength=len(splits.classes))
     order = counts.argsort(descending=True, stable=True).tolist()
     named = [f"{splits.classes[c]} {int(counts[c]):,}" for c in order]

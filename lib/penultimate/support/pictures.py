@@ -59,6 +59,15 @@ def find(root: str | Path) -> Found:
     Hidden files are passed over. A link that leads out of the folder is not followed but listed as bad, as are folders that cannot be
     read and pictures in formats that are not read.
     Raises InputError where there is no folder, no class folder, train without test, or where the two do not have the same classes.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("dog/2.png", "cat/1.png", "cat/notes.txt"):
+    ...         Path(folder, name).parent.mkdir(exist_ok=True)
+    ...         Path(folder, name).touch()
+    ...     found = find(folder)
+    >>> found.classes, found.files, found.labels, found.ignored
+    (('cat', 'dog'), ['cat/1.png', 'dog/2.png'], [0, 1], ['cat/notes.txt'])
     """
     root = Path(root).resolve()
     if not root.is_dir():
@@ -152,6 +161,12 @@ def picture(path: Path, side: int) -> np.ndarray:
     """One picture, upright, as uint8 (side, side) if it is grey, else (side, side, 3): scaled, and cut to its middle square.
 
     16-bit values are divided by 257; what is transparent is seen on white; of an animation the first frame. Raises ValueError.
+
+    >>> import io
+    >>> from PIL import Image
+    >>> Image.new("RGB", (40, 30), "red").save(file := io.BytesIO(), "PNG")
+    >>> picture(file, 8).shape, picture(file, 8)[0, 0].tolist()
+    ((8, 8, 3), [255, 0, 0])
     """
     from PIL import Image, ImageOps
 
@@ -181,7 +196,13 @@ def _eight_bit(image):
 
 
 def must_fit(count: int, side: int, channels: int = 3) -> None:
-    """Raise InputError where so many pictures, uint8 and (channels,side,side), are more than half of this machine's memory."""
+    """Raise InputError where so many pictures, uint8 and (channels,side,side), are more than half of this machine's memory.
+
+    >>> must_fit(1000, side=32)
+    >>> must_fit(10**9, side=1000)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    penultimate.InputError: image_size = 1000: 1,000,000,000 pictures of 1,000x1,000 take 2,793,967.7 GiB, more than half of ...
+    """
     import psutil
 
     needed, there = count * channels * side**2, psutil.virtual_memory().total

@@ -9,13 +9,23 @@ RESAMPLES = 1000
 
 def bootstrap(statistic, sample: np.ndarray) -> tuple[float, float]:
     """95 % percentile interval of statistic(sample, axis=-1) over resampled images; sample (..., N), the same images in
-    every row."""
+    every row.
+
+    >>> low, high = bootstrap(np.mean, np.arange(100.0))
+    >>> low < 49.5 < high, round(high - low)
+    (True, 11)
+    """
     low, high = np.quantile(statistic(resampled(sample), axis=-1), (0.025, 0.975))
     return float(low), float(high)
 
 
 def resampled(columns: np.ndarray) -> np.ndarray:
-    """RESAMPLES draws of N images with replacement, the same images in every column; (..., N) -> (..., RESAMPLES, N)."""
+    """RESAMPLES draws of N images with replacement, the same images in every column; (..., N) -> (..., RESAMPLES, N).
+
+    >>> one, other = resampled(np.array([[1, 2, 3], [10, 20, 30]]))
+    >>> one.shape, bool((other == 10 * one).all())
+    ((1000, 3), True)
+    """
     return columns[..., _draws(columns.shape[-1])]
 
 
@@ -39,6 +49,10 @@ def resampled_correlations(columns: np.ndarray) -> np.ndarray:
     """`correlations(resampled(columns))` without sorting every draw; (k, N) -> (RESAMPLES, k, k).
 
     A value that n images of a draw have, m of them with no greater one, has the rank m - (n - 1) / 2 there.
+
+    >>> columns = np.random.default_rng(0).normal(size=(2, 50))
+    >>> np.allclose(resampled_correlations(columns), correlations(resampled(columns)))
+    True
     """
     k, n = columns.shape
     times = np.stack([np.bincount(draw, minlength=n) for draw in _draws(n)])  # how often a draw holds each image

@@ -23,7 +23,12 @@ def shuffled(count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N,C,H,W), labels int64 (N,), exact bool (N,): False for an image rebuilt from a lossy copy."""
+    """Images uint8 (N,C,H,W), labels int64 (N,), exact bool (N,): False for an image rebuilt from a lossy copy.
+
+    >>> split = Split(torch.zeros(3, 1, 8, 8).byte(), torch.tensor([4, 7, 9]), torch.ones(3).bool())
+    >>> len(split), split[1:].labels, len(split.sample(2))
+    (3, tensor([7, 9]), 2)
+    """
 
     images: Tensor
     labels: Tensor
