@@ -127,10 +127,10 @@ def check_pictures(found: list[Run], root=None) -> None:
     if other:
         config, then = other[0].config, other[0].record["data"]["fingerprint"]
         more = f" (and {len(other) - 1} more)" * (len(other) > 1)
-        folders = dict.fromkeys(str(run.folder.parent / f"{run.config.name.rpartition('-s')[0]}*") for run in other)
         raise InputError(
             f"{config.name}{more} was trained on other images than {config.dataset} holds now (sha256 {then[:10]}, now "
-            f"{now[config.dataset, config.image_size][:10]}): put the former ones back, or delete {' '.join(folders)} to train again"
+            f"{now[config.dataset, config.image_size][:10]}): put the former ones back, or delete "
+            f"{' '.join(str(run.folder) for run in other)} to train again"
         )
 
 
