@@ -182,6 +182,13 @@ def in_short() -> str:
     return records.pipes(pd.DataFrame(rows).set_index("proposed minus"))
 
 
+def full_width() -> dict:
+    """README's first picture: accuracy at full width, from the committed records; its caption there tells seeds and hardware."""
+    own = _last(published.found("brief"))
+    title = "Accuracy under Gaussian noise: CIFAR-10, ResNet18 of full width, ten epochs"
+    return {"full-width-accuracy": figures.accuracy_curves(own, title, records.trained_at(own))}
+
+
 MAKERS = {marker: lambda which=which: outcome(records.read(None, *which)) for marker, which in SHOWN.items()} | {
     "short": in_short, "brief": lambda: outcome(published.found("brief")), "rates": rates.markdown,
     "ablation": experiments.markdown, "transfer": transfer_rules.markdown, "curvature": curvature_tables.markdown,
@@ -212,7 +219,7 @@ def publish() -> None:
             epochs = range(len(next(iter(reels.values()))["epochs"]))
             figures.animate([figures_features.film_frame(reels, i) for i in epochs], HOME / "figures" / f"{dataset}-training.gif")
     named = set(re.findall(r"\(figures/([\w-]+)\.png\)", text))
-    made = {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
+    made = full_width() | {name: figure for dataset, preset in SHOWN.values() for name, figure in pictures(None, dataset, preset).items()}
     drawn = {name: figure for name, figure in made.items() if name in named}
     if not figures.export(list(drawn.values()), [HOME / "figures" / f"{name}.png" for name in drawn]):
         raise InputError("figures/ needs Chrome or Chromium to be drawn: install one; the tables are renewed")
