@@ -227,7 +227,11 @@ SAID = [  # level, one arm, another, and whether README tells the difference too
     (0.06, "both", "proposed, ce_noisy=0.5", True), (STRONGEST, "both", "proposed, ce_noisy=0.5", False),
     (0.06, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", False), (STRONGEST, "both, lr=0.2", "proposed, lr=0.2, ce_noisy=0.5", False),
     (0.0, "both", "proposed, ce_noisy=0.5", False), (0.0, "proposed", "proposed, bn=separate", False),
-    (0.06, "proposed, bn=clean", "normal", False),
+    (0.06, "proposed, bn=clean", "normal", False), (0.0, "normal, epochs=24", "proposed, epochs=24", True),
+    (0.0, "normal, epochs=24", "both, epochs=24", False), (8 / 255, "proposed, epochs=24", "normal, epochs=24", False),
+    (0.06, "proposed, epochs=24", "normal, epochs=24", True), (0.06, "both, epochs=24", "proposed, epochs=24", True),
+    (0.0, "both, epochs=24", "proposed, epochs=24", False), (8 / 255, "both, epochs=24", "proposed, epochs=24", False),
+    (STRONGEST, "both, epochs=24", "proposed, epochs=24", False),
 ]  # fmt: skip
 
 
@@ -272,6 +276,14 @@ def test_what_hangs_on_the_lowest_seed_is_as_said_of_full_width(pages):
     assert low > 1.09 and bound > 100 * CLEAN_TOLERANCE
     assert [name for name in ("README.md", "RESULTS.md", "08") if gain not in pages[name]] == []
     assert price in pages["README.md"] and price in pages["RESULTS.md"]
+
+
+def test_how_twice_the_epochs_move_the_lead_of_both_is_as_said(pages):
+    runs = switches.measured("small", 0.06).set_index(["arm", "seed"]).accuracy
+    leads = np.array([[runs[f"both{n}", s] - runs[f"proposed{n}", s] for s in range(3)] for n in ("", ", epochs=24")])
+    short, less = (interval(*(100 * value for value in evaluate.seed_interval(found))) for found in (leads[0], leads[0] - leads[1]))
+    assert f"ahead by {short} on the same seeds, {less} more" in pages["RESULTS.md"]
+    assert f"({short} after 12 epochs on the same seeds)" in pages["README.md"]
 
 
 def test_one_pass_and_two_beside_the_first_trainings_are_as_said(pages):
