@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -130,7 +131,7 @@ def check_pictures(found: list[Run], root=None) -> None:
         raise InputError(
             f"{config.name}{more} was trained on other images than {config.dataset} holds now (sha256 {then[:10]}, now "
             f"{now[config.dataset, config.image_size][:10]}): put the former ones back, or delete "
-            f"{' '.join(str(run.folder) for run in other)} to train again"
+            f"{' '.join(shlex.quote(str(run.folder)) for run in other)} to train again"
         )
 
 

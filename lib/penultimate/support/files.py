@@ -60,8 +60,11 @@ def sweep(folder: Path) -> None:
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     half, whole = Path(folder, ".a.txt.x7"), Path(folder, "a.txt")
-    ...     half.touch(), whole.touch(), sweep(Path(folder)), half.exists(), whole.exists()
-    (None, None, None, False, True)
+    ...     half.touch()
+    ...     whole.touch()
+    ...     sweep(Path(folder))
+    ...     half.exists(), whole.exists()
+    (False, True)
     """
     for path in folder.glob(".*"):
         if path.is_file():  # JupyterLab leaves folders of its own

@@ -127,7 +127,7 @@ def gradient_of(model: nn.Module, labels: Tensor, loss: Loss) -> Callable[[Tenso
 def parts(images: Tensor, labels: Tensor):
     """Images and labels in parts of which each may pass the network at once, one copy of it.
 
-    >>> [len(x) for x, y in parts(torch.zeros(200, 3, 32, 32), torch.zeros(200))]
+    >>> [len(x) for x, y in parts(torch.zeros(200, 3, 32, 32), torch.zeros(200))]  # NUMBERS_AT_ONCE
     [85, 85, 30]
     """
     rows = _rows(images[0])

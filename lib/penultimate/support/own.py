@@ -73,8 +73,9 @@ def settle(name: str, cache: Path, **changes) -> dict:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as cache:
-    ...     settled = settle("pets", Path(cache), skip_bad=True), settle("pets", Path(cache), levels=[0, 0.1])
-    ...     settings("pets", Path(cache))
+    ...     settle("pets", Path(cache), skip_bad=True)
+    ...     settle("pets", Path(cache), levels=[0, 0.1])
+    {'skip_bad': True}
     {'skip_bad': True, 'levels': [0, 0.1]}
     """
     kept = settings(name, cache) | changes
