@@ -72,7 +72,8 @@ def test_distances_of_pairs_and_of_some_classes_are_those_of_all(random_batch, s
     b = random_batch(seed)
     every, pairs = signed_distances(b.m, b.weight, b.bias), torch.cartesian_prod(torch.arange(5), torch.arange(5))
     assert torch.allclose(signed_distance(b.m, b.weight, b.bias, *pairs.T).view(5, 5), every, rtol=1e-10, atol=1e-12)
-    assert torch.equal(signed_distances(b.m, b.weight, b.bias, torch.tensor([3, 1])), every[[3, 1]])
+    some = signed_distances(b.m, b.weight, b.bias, torch.tensor([3, 1]))
+    assert torch.allclose(some, every[[3, 1]], rtol=1e-10, atol=1e-12)  # not to the bit: a CPU may round a smaller product otherwise
 
 
 class Largest(TorchDispatchMode):
