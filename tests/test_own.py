@@ -64,8 +64,8 @@ def test_a_run_is_refused_when_its_pictures_have_changed(two_classes, store):
 
 
 def test_all_whose_pictures_have_changed_are_named_at_once(two_classes, store):
-    configs = [Config(dataset=two_classes, method=method, **FAST) for method in ("normal", "both")]
     """By their own folders: what another data set of that name has in the store is not theirs to delete."""
+    configs = [Config(dataset=two_classes, method=method, **FAST) for method in ("normal", "both")]
     train_all(configs, store=store)
     Image.new("RGB", (10, 10)).save(f"{two_classes}/dark/0.png")
     with pytest.raises(InputError, match=r"normal-s0-\w+ \(and 1 more\) was trained on other .* delete ") as no:

@@ -105,6 +105,16 @@ def test_readme_pictures_exist():
         assert (data.HOME / picture).read_bytes()[:4] == {".png": b"\x89PNG", ".gif": b"GIF8"}[picture[-4:]]
 
 
+def test_the_caption_of_the_first_picture_tells_its_seeds_and_images(pages):
+    number, seeds = {3: "three", 4: "four", 5: "five"}, FULL.groupby("method", sort=False).seed.nunique()
+    fewer = [method for method, n in seeds.items() if n < seeds.max()]
+    told = f"over {number[seeds.max()]} seeds ({', '.join(f'`{method}`' for method in fewer)}: {number[seeds.min()]}); one H200."
+    assert {one.shape[-1] for one in FULL.correct} == {10_000}
+    assert f"{told}*" in pages["README.md"] and seeds[fewer].nunique() == 1
+    assert {r["environment"]["device"] for r in published.found("brief")} == {"NVIDIA H200"}
+    assert "10 epochs" in report.full_width()["full-width-accuracy"].layout.title.text
+
+
 def test_titles_of_pictures_say_the_preset_where_the_data_set_has_another():
     titles = {name: figure.layout.title.text for name, figure in report.pictures(None, "cifar10", "small").items()}
     assert len(titles) >= 4 and all("cifar10, preset small, width 8, " in title for title in titles.values())

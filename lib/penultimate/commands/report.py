@@ -184,8 +184,8 @@ def in_short() -> str:
 
 def full_width() -> dict:
     """README's first picture: accuracy at full width, from the committed records; its caption there tells seeds and hardware."""
-    own = _last(published.found("brief"))
-    title = "Accuracy under Gaussian noise: CIFAR-10, ResNet18 of full width, ten epochs"
+    found = published.found("brief")
+    own, title = _last(found), f"Accuracy under Gaussian noise: CIFAR-10, ResNet18 of full width, {found[0]['config']['epochs']} epochs"
     return {"full-width-accuracy": figures.accuracy_curves(own, title, records.trained_at(own))}
 
 
