@@ -46,6 +46,7 @@ def test_clean_bits_are_the_models_and_attacks_only_take_away(run, record, digit
         assert not (left & ~clean).any() and (np.diff(left.mean(1)) <= 0.05).all() and left[-1].sum() < clean.sum()
     assert record["checks"]["large"] <= 0.3 and abs(record["checks"]["transferred"]["itself"] - record["checks"]["direct"]) < 0.3
     assert [len(found["radius"]) for found in record["certified"].values()] == [4, 4]
+    assert record["settings"]["sources"] == {"itself": run.config.name}
 
 
 def made(seed, method, share, radius=0.35, autoattack=None, **changed):
@@ -188,3 +189,13 @@ def test_autoattack_is_added_to_a_record_of_the_same_network_alone(run, record, 
         other.model.head.bias += 100 * torch.arange(10)  # says 9 of every image
     with pytest.raises(InputError, match=f"the record of {run.config.name} is of another network"):
         adversary.with_autoattack(record, other, 2)
+
+
+def test_a_record_tells_the_machine_that_added_autoattack(run, record, monkeypatch):
+    """It may be another than the one that measured the rest."""
+    monkeypatch.setattr(adversary, "environment", lambda device: {"device": f"another {device}"})
+    monkeypatch.setattr(adversary.attacks, "adversarial_correct", lambda model, x, y, norm, budget, version: np.arange(len(y)) < 1)
+    added = adversary.with_autoattack(record, run, 3)
+    assert added["settings"]["autoattack_environment"] == {"device": "another cpu"} and added["environment"] == record["environment"]
+    assert list(unpack(added["autoattack"]["l2"])) == [True, False, False]
+    checks.adversary_record(json.loads(json.dumps(added)))

@@ -3,7 +3,8 @@
 A record: name, config, environment, data, settings, seconds, and on `test_images` test images of a fixed shuffle, in its order:
     clean        whether each is classified correctly (bits)
     apgd         norm -> whether it still is within each of BUDGETS under APGD (bits, budgets x images)
-    autoattack   norm -> the same at the MIDDLE budget under the standard AutoAttack, on the first `autoattack_images`, where it was run
+    autoattack   norm -> the same at the MIDDLE budget under the standard AutoAttack, on the first `autoattack_images`, where it was run,
+                 by the machine and code of settings' `autoattack_environment`
     checks       `attacks.masking_checks` in L-inf at the middle budget, on the first `checked_images`
     certified    smoothing noise -> right and abstains (bits), radius, on the first `certified_images`: of the SMOOTHED classifier
 
@@ -51,7 +52,10 @@ def measure(
     run: Run, sources: dict[str, Run], device: str = "cpu", images: int = 450, checked: int = 100, certified: int = 60, n: int = 1000,
     root: Path | None = None,
 ) -> dict:  # fmt: skip
-    """The record of a run (see the module), without AutoAttack; sources: name -> run whose adversarial images are tried on it."""
+    """The record of a run (see the module), without AutoAttack; sources: name -> run whose adversarial images are tried on it.
+
+    Which they were depends on the runs that were asked for together: `settings` names them.
+    """
     started, config = time.perf_counter(), run.config
     splits, model = data.load(config.dataset, root, config.image_size), run.model.to(device)
     x, y = _images(splits, images, device)
@@ -65,7 +69,7 @@ def measure(
         "data": {"fingerprint": splits.fingerprint, "provenance": splits.provenance, "test_images": len(y), "test_total": len(splits.test)},
         "settings": {"steps": attacks.STEPS, "budgets": {norm: list(at) for norm, at in budgets.items()}, "middle": middle, "large": LARGE,
                      "checked_images": min(checked, len(y)), "certified_images": min(certified, len(y)), "n0": N0, "n": n, "alpha": ALPHA,
-                     "autoattack_images": 0},
+                     "sources": {name: source.config.name for name, source in sources.items()}, "autoattack_images": 0},
         "clean": evaluate.pack((predict(model, x) == y).cpu().numpy()),
         "apgd": {norm: evaluate.pack(np.array(found)) for norm, found in correct.items()},
         "autoattack": {},
@@ -88,7 +92,8 @@ def with_autoattack(record: dict, run: Run, images: int, device: str = "cpu", ro
     for norm, budget in each([*record["settings"]["middle"].items()], run.config.name, "AutoAttack"):
         found[norm] = evaluate.pack(attacks.adversarial_correct(run.model.to(device), x, y, norm, budget, "autoattack"))
     seconds = round(record["seconds"] + time.perf_counter() - started, 1)
-    return record | {"autoattack": found, "settings": record["settings"] | {"autoattack_images": images}, "seconds": seconds}
+    added = {"autoattack_images": images, "autoattack_environment": environment(device)}  # a later day's: the machine may be another
+    return record | {"autoattack": found, "settings": record["settings"] | added, "seconds": seconds}
 
 
 def _images(splits: data.Splits, images: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
