@@ -74,15 +74,23 @@ def test_readmes_training_loop_runs():
 
 
 def test_what_the_library_offers_shows_its_use():
-    """Every public function of the modules that all pages share, and of what they stand on, has an example, which runs as a doctest; in
-    `methods` one serves all."""
+    """Every public function of the modules that all pages share, of what they stand on, and of what the study makes of runs has an example,
+    which runs as a doctest; in `methods` one serves all."""
     without = {"embed.embedding": "UMAP takes many seconds to import", "progress.no_bars": "its answer is the terminal's"}
     without |= dict.fromkeys(("engines.handed_out", "engines.watched", "engines.gone", "engines.cluster"), "needs a cluster")
     without |= dict.fromkeys(("devices.compiles", "devices.graphs_of", "memory.keep_freed"), "its answer is the machine's")
+    without |= dict.fromkeys(("adversary.measure", "adversary.with_autoattack", "curvature_records.measure"), "needs a trained network")
+    without |= dict.fromkeys(("transfer.severities", "transfer.measure"), "needs trained networks")
+    judging = ("adversary_rules.claims", "curvature_rules.claims", "transfer_rules.claims", "evidence.explained")
+    judging += ("claims_tables.table", "claims_tables.numbers")
+    without |= dict.fromkeys(judging, "judges all records, which takes seconds")
+    makers = ("claims_tables", "curvature_tables", "published", "rates", "switches", "transfer_rules")
+    without |= {f"{name}.markdown": "a table of RESULTS, which shows it" for name in makers}
     shown_by = {"files.read_tensors": "write_tensors", "files.kept": "keep", "own.settings": "settle", "pictures.decode": "own.read"}
     shown_by |= dict.fromkeys(("integrity.finished", "integrity.damage", "integrity.clear"), "finish")
+    shown_by |= {"adversary_rules.sets": "certified", "transfer_rules.sets": "caption"}
     lacking, home = set(), HOME / "lib" / "penultimate"
-    for path in sorted([*home.glob("*.py"), *(home / "support").glob("*.py")]):
+    for path in sorted([*home.glob("*.py"), *(home / "support").glob("*.py"), *(home / "study").glob("*.py")]):
         module = ast.parse(path.read_text())
         for node in module.body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and ">>>" not in (ast.get_docstring(node) or ""):

@@ -174,23 +174,24 @@ def answer(rows: pd.DataFrame) -> str:
     )
 
 
-def caption(found: list[dict]) -> str:
-    """What stands beside every number: n, data, draws, hardware.
+def caption(found: list[dict], seeds: str | None = None) -> str:
+    """What stands beside every number: n (or what `seeds` says in its place), data, draws, hardware.
 
     >>> caption(read(None, "digits", "digits"))
     "digits (scikit-learn's copy ...), 1,212 training and 450 test images, last epoch; n = 5 seeds, 5 noise draws each; 95 % t ..."
     """
     if not found:
         raise InputError("no records of this data set and preset: train it first (python -m penultimate train --help)")
-    seeds = Counter(method for method, _ in dict.fromkeys((r["config"]["method"], r["config"]["seed"]) for r in found))
+    counts = Counter(method for method, _ in dict.fromkeys((r["config"]["method"], r["config"]["seed"]) for r in found))
     over = {True: "t intervals over seeds" + _agreeing(found), False: "bootstrap intervals over test images"}
-    interval = " or, where n = 1, ".join(over[several] for several in sorted({n > 1 for n in seeds.values()}, reverse=True))
+    interval = " or, where n = 1, ".join(over[several] for several in sorted({n > 1 for n in counts.values()}, reverse=True))
     machine = lambda r: f"{r['environment']['device']}, {counted(r['environment']['threads'], 'thread')}, torch {r['environment']['torch']}"  # noqa: E731
     devices, first = ", ".join(sorted({machine(r) for r in found})), found[0]
     sizes, draws = first["data"]["images"], len(first["metrics"]["last"]["gaussian"]["accuracy"][0])
+    n = seeds or f"n = {seeds_told(counts)}"
     return (
         f"{short(first['config']['dataset'])} ({first['data']['provenance']}), {sizes['train']:,} training and {sizes['test']:,} test "
-        f"images{_classes(first)}, last epoch; n = {seeds_told(seeds)}, {draws} noise draws each; 95 % {interval}; {devices}."
+        f"images{_classes(first)}, last epoch; {n}, {draws} noise draws each; 95 % {interval}; {devices}."
         f"{_exactness(found)}"
     )
 

@@ -11,7 +11,18 @@ from ..bench import compare, slider
 from ..data import HOME, short
 from ..runs import Run
 from ..show import figures_features
-from ..study import adversary_tables, claims_tables, curvature_tables, experiments, films, published, rates, reliability, transfer_rules
+from ..study import (
+    adversary_tables,
+    claims_tables,
+    curvature_tables,
+    experiments,
+    films,
+    published,
+    rates,
+    reliability,
+    switches,
+    transfer_rules,
+)
 from ..support import files
 from ..support.wording import counted
 from . import execution
@@ -191,6 +202,7 @@ def full_width() -> dict:
 
 MAKERS = {marker: lambda which=which: outcome(records.read(None, *which)) for marker, which in SHOWN.items()} | {
     "short": in_short, "brief": lambda: outcome(published.found("brief")), "rates": rates.markdown,
+    "switches": switches.markdown,
     "ablation": experiments.markdown, "transfer": transfer_rules.markdown, "curvature": curvature_tables.markdown,
     "adversary": adversary_tables.markdown, "claims": claims_tables.markdown, "published": published.markdown, "bench": compare.committed,
     "sliders": slider.markdown, "reliability": reliability.markdown,

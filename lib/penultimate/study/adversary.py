@@ -39,12 +39,21 @@ N0, ALPHA = 100, 0.001
 
 
 def of(table: dict, dataset: str):
-    """The entry of a data set in BUDGETS, MIDDLE or SMOOTHING."""
+    """The entry of a data set in BUDGETS, MIDDLE or SMOOTHING.
+
+    >>> of(MIDDLE, "digits")["linf"], of(MIDDLE, "one's own") == of(MIDDLE, "cifar10")
+    (0.1, True)
+    """
     return table.get(dataset, table["default"])
 
 
 def chosen(total: int, images: int) -> np.ndarray:
-    """The first `images` of a fixed shuffle of `total` test images: the same that curvature is measured on, in another order."""
+    """The first `images` of a fixed shuffle of `total` test images: the same that curvature is measured on, in another order.
+
+    >>> more, fewer = chosen(10, 10), chosen(10, 4)
+    >>> sorted(more.tolist()) == [*range(10)], bool((more[:4] == fewer).all())
+    (True, True)
+    """
     return shuffled(total)[:images].numpy()
 
 

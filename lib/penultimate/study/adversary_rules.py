@@ -37,7 +37,11 @@ FEWEST = 4  # methods over which a rank correlation between methods is taken
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
-    """One row per run: method, seed, clean (N,), apgd (norm -> (budgets, N)), record; see `measured.read`."""
+    """One row per run: method, seed, clean (N,), apgd (norm -> (budgets, N)), record; see `measured.read`.
+
+    >>> (first := read().iloc[0]).method, first.clean.shape, first.apgd["l2"].shape  # 450 images, 5 budgets
+    ('normal', (450,), (5, 450))
+    """
     return pd.DataFrame([
         dict(method=r["config"]["method"], seed=r["config"]["seed"], clean=unpack(r["clean"]), record=r,
              apgd={norm: unpack(packed) for norm, packed in r["apgd"].items()})
@@ -51,7 +55,13 @@ def sets(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
 
 
 def accuracies(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
-    """Accuracy within each budget, 0 (clean) first, for `records.summary`: method, seed, level (budget), accuracy, correct (1,N)."""
+    """Accuracy within each budget, 0 (clean) first, for `records.summary`: method, seed, level (budget), accuracy, correct (1,N).
+
+    >>> left, record = {"l2": np.array([[True, False]])}, {"settings": {"budgets": {"l2": [0.5]}}}
+    >>> rows = pd.DataFrame([dict(method="both", seed=0, clean=np.array([True, True]), apgd=left, record=record)])
+    >>> accuracies(rows, "l2")[["level", "accuracy"]].to_numpy().tolist()
+    [[0.0, 1.0], [0.5, 0.5]]
+    """
     return pd.DataFrame([
         dict(method=row.method, seed=row.seed, level=level, accuracy=float(correct.mean()), correct=correct[None])
         for row in rows.itertuples()
@@ -60,7 +70,11 @@ def accuracies(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
 
 
 def certified(rows: pd.DataFrame, sigma: float, radii) -> pd.DataFrame:
-    """Certified accuracy of the smoothed classifiers at each radius, in the form of `accuracies` (level: the radius)."""
+    """Certified accuracy of the smoothed classifiers at each radius, in the form of `accuracies` (level: the radius).
+
+    >>> certified(sets()["digits"], 0.3, [0.0, 10.0]).groupby("level").accuracy.max().gt(0).to_dict()  # 10: beyond what n draws can tell
+    {0.0: True, 10.0: False}
+    """
     found = []
     for row in rows.itertuples():
         right, radius = _certificates(row, sigma)
@@ -72,7 +86,12 @@ def certified(rows: pd.DataFrame, sigma: float, radii) -> pd.DataFrame:
 
 def over_images(held: pd.DataFrame, level: float) -> pd.DataFrame:
     """How many more images `proposed` keeps at a level than each rival, paired by image, with the interval over images, whose seeds stay
-    together (`image_interval`): rival, mean, low, high. held: `accuracies` or `certified`; of the seeds that both have."""
+    together (`image_interval`): rival, mean, low, high (shares). held: `accuracies` or `certified`; of the seeds that both have.
+
+    >>> held = pd.DataFrame({"method": ["both", "proposed"], "seed": 0, "level": 0.5, "correct": [np.eye(1, 4), np.ones((1, 4))]})
+    >>> over_images(held, 0.5)[["rival", "mean"]].to_numpy().tolist()  # one image of four against all
+    [['both', 0.75]]
+    """
     by_seed = held[np.isclose(held.level, level)].pivot(index="seed", columns="method", values="correct")
     rows = []
     for rival in by_seed.columns.drop("proposed"):
@@ -82,7 +101,11 @@ def over_images(held: pd.DataFrame, level: float) -> pd.DataFrame:
 
 
 def abstentions(rows: pd.DataFrame, sigma: float) -> dict[str, float]:
-    """The share of images on which a method's smoothed classifiers abstain, mean over seeds."""
+    """The share of images on which a method's smoothed classifiers abstain, mean over seeds.
+
+    >>> {method: 0 <= share < 1 for method, share in abstentions(read().head(1), 0.3).items()}
+    {'normal': True}
+    """
     share = rows.record.map(lambda r: unpack(r["certified"][f"{sigma:g}"]["abstains"]).mean())
     return share.groupby(rows.method, sort=False).mean().to_dict()
 
@@ -93,7 +116,11 @@ def _certificates(row, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smoothed_at(rows: pd.DataFrame) -> float:
-    """The smallest smoothing noise that is no less than the noise trained with, of the first row's record."""
+    """The smallest smoothing noise that is no less than the noise trained with, of the first row's record.
+
+    >>> smoothed_at(pd.DataFrame({"record": [{"config": {"sigma": 0.2}, "certified": {"0.15": {}, "0.3": {}, "0.6": {}}}]}))
+    0.3
+    """
     record = rows.record.iloc[0]
     sigmas = sorted(float(sigma) for sigma in record["certified"])
     return next((sigma for sigma in sigmas if sigma >= record["config"]["sigma"]), sigmas[-1])
@@ -101,7 +128,11 @@ def smoothed_at(rows: pd.DataFrame) -> float:
 
 def checked(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per network: what the rule `unmasked` looks at, as shares of the images, whether all of it is kept, and whether all of it
-    was tried (`tried`; only then can it be unmasked)."""
+    was tried (`tried`; only then can it be unmasked).
+
+    >>> checked(read()).columns.tolist()
+    ['method', 'seed', 'large', 'gained', 'transferred', 'gap', 'unmasked', 'tried']
+    """
     found = []
     for row in rows.itertuples():
         check, settings = row.record["checks"], row.record["settings"]
@@ -121,7 +152,12 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def against(table: pd.DataFrame, method: str, rival: str, level: float) -> tuple[float, float, float, int]:
-    """One method's accuracy minus a rival's at a level of `accuracies` or `certified`, paired by seed: mean, low, high, n."""
+    """One method's accuracy minus a rival's at a level of `accuracies` or `certified`, paired by seed: mean, low, high, n.
+
+    >>> table = pd.DataFrame({"method": ["both", "proposed"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.7, 0.4, 0.8]})
+    >>> [round(float(v), 2) for v in against(table.assign(level=0.5, correct=None), "proposed", "both", 0.5)]
+    [0.3, -0.97, 1.57, 2.0]
+    """
     kept = table[np.isclose(table.level, level) & table.method.isin([method, rival])]
     return tuple(differences(kept, baseline=rival)[["mean", "low", "high", "n"]].iloc[0])
 
@@ -131,7 +167,11 @@ def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = No
     accuracy (in the middle L2 budget) and survived (N,): how many L2 budgets an image survives, or with sigma its certified radius, 0 where
     the smoothed classifier is wrong.
 
-    curvature: rows of `curvature_rules.read`.
+    curvature: rows of `curvature_rules.read`. Raises InputError where it is of another run, or of too few images.
+
+    >>> rows, curvature = read().head(1), curvature_rules.read().query("noise == 'gaussian'")
+    >>> joined(rows, curvature).survived[0].shape, joined(rows, curvature, 0.3).survived[0].shape  # attacked, certified
+    ((450,), (60,))
     """
     found = []
     for row in rows.merge(curvature, on=["method", "seed"], suffixes=("", "_curvature")).itertuples():
@@ -153,13 +193,24 @@ def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = No
 
 
 def linked(both: pd.DataFrame, name: str = "eq. 21") -> dict[str, dict]:
-    """Method -> `curvature_rules.links` with what its images survive; both: rows of `joined`."""
+    """Method -> `curvature_rules.links` with what its images survive; both: rows of `joined`.
+
+    >>> images = {"kappa": np.arange(40.0), "margin": np.arange(40.0) % 7, "slope": np.ones(40)}
+    >>> round(linked(pd.DataFrame([dict(method="m", network={}, images=images, survived=-images["kappa"])]))["m"]["rho"]["mean"], 6)
+    -1.0
+    """
     return {method: links(own, name, lambda row: row.survived) for method, own in both.groupby("method", sort=False)}
 
 
 def bought(both: pd.DataFrame) -> pd.DataFrame:
     """For every run but `normal`'s, paired by seed: decades by which it is flatter (median over images), and by which its boundary is
-    farther, and gain in accuracy within the middle L2 budget; long: panel (the measure), method, seed, decades, gain."""
+    farther, and gain in accuracy within the middle L2 budget; long: panel (the measure), method, seed, decades, gain.
+
+    >>> flat = dict.fromkeys(("kappa", "frobenius", "kappa_matched", "frobenius_matched", "margin", "slope"), np.ones(3))
+    >>> runs = {"method": ["normal", "both"], "seed": 0, "network": [{}, {}], "images": [flat | {"kappa": np.full(3, 10.0)}, flat]}
+    >>> bought(pd.DataFrame(runs | {"accuracy": [0.5, 0.75]})).to_numpy().tolist()[0]  # ten times flatter, 25 points better
+    ['eq. 21', 'both', 0, 1.0, 0.25]
+    """
     base, found = both[both.method == "normal"].set_index("seed"), []
     for row in both[(both.method != "normal") & both.seed.isin(base.index)].itertuples():
         rival = next(base.loc[[row.seed]].itertuples())
@@ -176,6 +227,10 @@ def between(gains: pd.DataFrame) -> pd.DataFrame:
     """Over the methods of a seed (`normal` at 0), how gain goes with decades: rho, slope (share of accuracy a decade) and r^2.
 
     gains: `bought`. -> panel, what, mean, low, high, n (seeds), verdict of rho: positive where flatter, or farther, methods resist better.
+
+    >>> rows = [("eq. 21", method, 0, x, 0.25 * x) for method, x in {"noisy": 1.0, "both": 2.0, "proposed": 3.0}.items()]
+    >>> between(pd.DataFrame(rows, columns=["panel", "method", "seed", "decades", "gain"]))[["what", "mean"]].round(6).to_numpy().tolist()
+    [['rho', 1.0], ['slope', 0.25], ['r²', 1.0]]
     """
     found = []
     for panel, own in gains.groupby("panel", sort=False):
@@ -205,7 +260,11 @@ def budget_name(norm: str, budget: float) -> str:
 
 
 def shown_budgets(rows: pd.DataFrame) -> dict[str, list[float]]:
-    """Norm -> the middle budget and the next larger one, of the first row's record."""
+    """Norm -> the middle budget and the next larger one, of the first row's record.
+
+    >>> shown_budgets(read())
+    {'linf': [0.1, 0.15], 'l2': [0.5, 0.75]}
+    """
     settings = rows.record.iloc[0]["settings"]
     at = {norm: budgets.index(settings["middle"][norm]) for norm, budgets in settings["budgets"].items()}
     return {norm: budgets[at[norm] : at[norm] + 2] for norm, budgets in settings["budgets"].items()}
@@ -215,7 +274,7 @@ def claims(folder: str | Path | None = None) -> pd.DataFrame:
     """The findings, one a row, in the form of `curvature_rules.claims`: claim, dataset, against, measure, mean, low, high, n.
 
     resists, beyond, certified: `proposed` minus a rival, shares. buys: rho, plain and partial, with the L2 budgets survived and with the
-    certified radius, by method; and over methods, gain with decades of flatness.
+    certified radius, by method; and over methods, gain with decades of flatness. Raises InputError where there are no records.
     """
     found = []
     for dataset, rows in sets(folder).items():

@@ -12,7 +12,14 @@ from .adversary_rules import abstentions, accuracies, budget_name, certified, ch
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a method, in per cent with intervals over seeds: clean, within two budgets of each norm, certified at sigma, abstaining."""
+    """One row a method, in per cent with intervals over seeds: clean, within two budgets of each norm, certified at sigma, abstaining.
+
+    >>> shown = table(sets()["digits"])
+    >>> shown.index.tolist()
+    ['normal', 'noisy', 'both', 'stability', 'discriminative', 'proposed']
+    >>> shown.columns.tolist()
+    ['clean', 'L∞ 0.1', 'L∞ 0.15', 'L2 0.5', 'L2 0.75', 'smoothed at 0.3: right', 'certified at radius 0.3', 'abstains']
+    """
     sigma = smoothed_at(rows)
     columns = {"clean": (accuracies(rows, "linf"), 0.0)}
     columns |= {budget_name(n, level): (accuracies(rows, n), level) for n, levels in shown_budgets(rows).items() for level in levels}
@@ -32,7 +39,11 @@ def _cells(held: pd.DataFrame) -> pd.Series:
 def checks_table(rows: pd.DataFrame) -> pd.DataFrame:
     """`adversary_rules.checked` by method, the worst of its networks: per cent left at the large budget, points gained by more steps,
     points that a transferred attack leaves over a direct one, points that AutoAttack takes beyond APGD; networks unmasked, of how many of
-    which all was tried."""
+    which all was tried.
+
+    >>> checks_table(sets()["digits"]).columns.tolist()
+    ['large budget (%)', 'gained by more steps', 'transferred − direct', 'APGD − AutoAttack', 'unmasked']
+    """
     found = checked(rows)
     by_method = found.groupby("method", sort=False)
     worst = {
@@ -45,7 +56,12 @@ def checks_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def autoattack_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """APGD and AutoAttack at the middle budgets on the same images, all seeds of a method that had it: images left, of how many."""
+    """APGD and AutoAttack at the middle budgets on the same images, all seeds of a method that had it: images left, of how many.
+
+    >>> held = autoattack_table(sets()["digits"])
+    >>> held.loc["both"].index.tolist(), bool((held.AutoAttack <= held["of images"]).all())
+    (['L∞ 0.1', 'L2 0.5'], True)
+    """
     found = {}
     for row in rows[rows.record.map(lambda r: r["settings"]["autoattack_images"] > 0)].itertuples():
         settings = row.record["settings"]
@@ -58,7 +74,12 @@ def autoattack_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def between_table(found: pd.DataFrame) -> pd.DataFrame:
-    """`adversary_rules.between` for people: a row for each measure; slopes in points a decade."""
+    """`adversary_rules.between` for people: a row for each measure; slopes in points a decade.
+
+    >>> numbers = dict(panel="‖H‖²", mean=0.25, low=0.125, high=0.5, verdict="holds")
+    >>> between_table(pd.DataFrame([numbers | {"what": "rho"}, numbers | {"what": "slope"}])).loc["‖H‖²"].to_dict()
+    {'ρ over methods': '+0.25 [+0.12, +0.50] holds', 'points a decade': '+25.0 [+12.5, +50.0]'}
+    """
 
     def shown(r) -> str:
         by = 100 if r.what == "slope" else 1
@@ -73,7 +94,11 @@ def between_table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(rows: pd.DataFrame) -> str:
-    """What stands beside every number: data, images, n, steps, smoothing, hardware."""
+    """What stands beside every number: data, images, n, steps, smoothing, hardware.
+
+    >>> caption(sets()["digits"]).partition(";")[0]
+    'digits, 450 test images of a fixed shuffle'
+    """
     first = rows.record.iloc[0]
     settings, seeds = first["settings"], rows.groupby("method", sort=False).seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))
@@ -86,6 +111,10 @@ def caption(rows: pd.DataFrame) -> str:
 
 
 def markdown(folder: str | Path | None = None) -> str:
-    """The account, in RESULTS, of each data set."""
+    """The account, in RESULTS, of each data set.
+
+    >>> markdown().splitlines()[0]
+    'Per cent right, digits:'
+    """
     parts = [f"Per cent right, {dataset}:\n\n{pipes(table(rows))}\n\n*{caption(rows)}*" for dataset, rows in sets(folder).items()]
     return "\n\n".join(parts)

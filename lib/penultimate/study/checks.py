@@ -1,4 +1,7 @@
-"""JSON from outside: a file is what its readers rely on, or one line names it. A record's name says where it is written."""
+"""JSON from outside: a file is what its readers rely on, or one line names it. A record's name says where it is written.
+
+A check takes what the file holds and returns nothing, or raises one of the errors that `read` catches, most often ValueError.
+"""
 
 import re
 from collections.abc import Callable
@@ -17,7 +20,15 @@ KEYS = ("dataset", "preset", "method", "seed")
 
 
 def read(path: Path, check: Callable[[dict], None], what: str) -> dict:
-    """A JSON file that passes a check; InputError names the file that does not."""
+    """A JSON file that passes a check; InputError names the file that does not.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files.write_json(Path(folder, "a.json"), {"name": "a"})
+    ...     read(Path(folder, "a.json"), lambda content: content["config"], "record")
+    Traceback (most recent call last):
+    penultimate.InputError: ...a.json is no record (KeyError: 'config'): take it out of its folder, or make it again
+    """
     content = files.read_json(path)
     try:
         check(content)
@@ -44,7 +55,14 @@ def place(record: dict) -> Path:
 
 
 def run_record(record: dict) -> None:
-    """What tables and figures read of a run's record (see `runs.record` and `metrics`)."""
+    """What tables and figures read of a run's record (see `runs.record` and `metrics`).
+
+    >>> from penultimate import records
+    >>> record = records.read(None, "digits", "digits")[0]
+    >>> run_record(record | {"history": []})
+    Traceback (most recent call last):
+    ValueError: expected a history and seconds
+    """
     _common(record)
     sizes = record["data"]["images"]
     _require(min(sizes["train"], sizes["test"], record["data"]["exact_test"]) >= 0, "sizes of the splits")
@@ -74,7 +92,15 @@ def run_record(record: dict) -> None:
 
 
 def film(record: dict) -> None:
-    """What pictures of training read of a film (see `films.film`)."""
+    """What pictures of training read of a film (see `films.film`).
+
+    >>> from penultimate.records import COMMITTED
+    >>> content = files.read_json(min((COMMITTED / "films" / "digits-digits").glob("*.json")))
+    >>> film(content)
+    >>> film(content | {"classes": [0, 1]})
+    Traceback (most recent call last):
+    ValueError: expected three classes
+    """
     config, frames = record["config"], record["frames"]
     _of_known(config)
     _numbers([config["delta_v"], config["delta_d"], record["images"]])
@@ -93,13 +119,28 @@ def film(record: dict) -> None:
 
 
 def broken_record(record: dict) -> None:
-    """What is read of the record of a run that broke off (see `replication`)."""
+    """What is read of the record of a run that broke off (see `replication`).
+
+    >>> record = {"name": "a run", "config": Config().__dict__, "reason": "the loss is not finite"}
+    >>> broken_record(record)
+    >>> broken_record(record | {"reason": None})
+    Traceback (most recent call last):
+    ValueError: expected name and reason
+    """
     _of_known(record["config"])
     _require(all(isinstance(record[name], str) for name in ("name", "reason")), "name and reason")
 
 
 def curvature_record(record: dict) -> None:
-    """What tables read of a curvature record (see `curvature_records`)."""
+    """What tables read of a curvature record (see `curvature_records`).
+
+    >>> from penultimate.records import COMMITTED
+    >>> record = files.read_json(min((COMMITTED / "curvature" / "digits-digits").glob("*-s0-*.json")))
+    >>> curvature_record(record)
+    >>> curvature_record(record | {"network": record["network"] | {"w_max": float("inf")}})
+    Traceback (most recent call last):
+    ValueError: expected finite numbers
+    """
     _common(record)
     _numbers([record["network"][name] for name in ("temperature", "confidence", "w_max", "accuracy")])
     _numbers([record["settings"][name] for name in ("step", "probes", "sigma", "draws", "matched_confidence", "eta_sigma")])
@@ -110,7 +151,15 @@ def curvature_record(record: dict) -> None:
 
 
 def transfer_record(record: dict) -> None:
-    """What tables read of a transfer record (see `transfer`)."""
+    """What tables read of a transfer record (see `transfer`).
+
+    >>> from penultimate.records import COMMITTED
+    >>> record = files.read_json(min((COMMITTED / "transfer" / "digits-digits").glob("*-s0-*.json")))
+    >>> transfer_record(record)
+    >>> transfer_record(record | {"data": record["data"] | {"test_images": 3}})
+    Traceback (most recent call last):
+    ValueError: expected the correctness of every clean image
+    """
     _common(record)
     images = record["data"]["test_images"]
     _require(unpack(record["clean"]).shape == (images,), "the correctness of every clean image")
@@ -125,7 +174,15 @@ def transfer_record(record: dict) -> None:
 
 
 def severities(content: dict) -> None:
-    """What transfer records rest on (see `transfer.severities`)."""
+    """What transfer records rest on (see `transfer.severities`).
+
+    >>> matched = dict(sigma=0.3, gaussian=0.7, salt_pepper=0.2, share=0.7)
+    >>> rows = {"occlusion+gaussian": [dict(target=0.9, share=0.89, level=[0.125, 0.2])]}
+    >>> severities(dict(dataset="digits", seeds=[0], clean=0.99, images=135, matched=matched, perturbations=rows))
+    >>> severities(dict(dataset="digits", seeds=[]))
+    Traceback (most recent call last):
+    ValueError: expected a data set and seeds
+    """
     _require(isinstance(content["dataset"], str) and content["seeds"], "a data set and seeds")
     _numbers([content["clean"], content["images"], *(content["matched"][name] for name in ("sigma", "gaussian", "salt_pepper", "share"))])
     for rows in content["perturbations"].values():
@@ -133,7 +190,15 @@ def severities(content: dict) -> None:
 
 
 def adversary_record(record: dict) -> None:
-    """What tables read of an adversary record (see `adversary`)."""
+    """What tables read of an adversary record (see `adversary`).
+
+    >>> from penultimate.records import COMMITTED
+    >>> record = files.read_json(min((COMMITTED / "adversary" / "digits-digits").glob("*-s0-*.json")))
+    >>> adversary_record(record)
+    >>> adversary_record(record | {"settings": record["settings"] | {"middle": {"linf": 0.5, "l2": 0.5}}})
+    Traceback (most recent call last):
+    ValueError: expected the middle among the budgets
+    """
     _common(record)
     settings, images = record["settings"], record["data"]["test_images"]
     _require(unpack(record["clean"]).shape == (images,) and images <= record["data"]["test_total"], "a bit for every test image")

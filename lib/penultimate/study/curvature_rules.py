@@ -41,7 +41,12 @@ LINKS = ("rho", "rho of distance", "rho of margin", "given distance", "given mar
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> pd.DataFrame:
-    """One row per run: method, noise (trained with), seed, images (name -> array (N,)), network, record; see `measured.read`."""
+    """One row per run: method, noise (trained with), seed, images (name -> array (N,)), network, record; see `measured.read`.
+
+    >>> row = read().query("noise == 'gaussian'").iloc[0]
+    >>> row.method, row.images["kappa"].shape
+    ('normal', (450,))
+    """
     return pd.DataFrame([
         dict(
             method=r["config"]["method"], noise=r["config"]["noise"], seed=r["config"]["seed"], network=r["network"], record=r,
@@ -52,23 +57,39 @@ def read(folder: str | Path | None = None, dataset: str = "digits", preset: str 
 
 
 def sets(folder: str | Path | None = None, noise: str = "gaussian") -> dict[tuple[str, str], pd.DataFrame]:
-    """(data set, preset) -> its rows of `read` with this noise, for the two studied sets and as far as the folder has them."""
+    """(data set, preset) -> its rows of `read` with this noise, for the two studied sets and as far as the folder has them.
+
+    >>> list(sets())
+    [('digits', 'digits'), ('cifar10', 'small')]
+    """
     found = {pair: read(folder, *pair) for pair in measured.present("curvature", folder)}
     return {pair: rows[rows.noise == noise] for pair, rows in found.items() if (rows.noise == noise).any()}
 
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the seeds that every method has."""
+    """The rows of the seeds that every method has.
+
+    >>> complete(pd.DataFrame({"method": ["normal", "both", "normal"], "seed": [0, 0, 1]})).seed.tolist()
+    [0, 0]
+    """
     return rows[rows.seed.map(rows.groupby("seed").method.nunique() == rows.method.nunique())]
 
 
 def quantity(row, name: str) -> np.ndarray:
-    """A quantity of QUANTITIES of one row of `read`, per image (N,)."""
+    """A quantity of QUANTITIES of one row of `read`, per image (N,).
+
+    >>> quantity(pd.Series({"images": {"eta": np.array([0.5, 1.0])}, "network": {"w_max": 2.0}}), "w_max² η")
+    array([2., 4.])
+    """
     return QUANTITIES[name](row.images, row.network)
 
 
 def quantities(rows: pd.DataFrame) -> list[str]:
-    """Those of QUANTITIES that every row's record has; the twin's are not measured on large images."""
+    """Those of QUANTITIES that every row's record has; the twin's are not measured on large images.
+
+    >>> quantities(pd.DataFrame([{"images": {"kappa": np.ones(2), "frobenius": np.ones(2)}, "network": {}}]))
+    ['eq. 21', '‖H‖²']
+    """
 
     def has(row, name: str) -> bool:
         try:
@@ -80,12 +101,20 @@ def quantities(rows: pd.DataFrame) -> list[str]:
 
 
 def robustness(row) -> np.ndarray:
-    """The share of an image's noisy views that are classified correctly, (N,)."""
+    """The share of an image's noisy views that are classified correctly, (N,).
+
+    >>> robustness(pd.Series({"images": {"correct": np.array([10, 5])}, "record": {"settings": {"draws": 10}}}))
+    array([1. , 0.5])
+    """
     return row.images["correct"] / row.record["settings"]["draws"]
 
 
 def distance(row) -> np.ndarray:
-    """m / ‖∇m‖ of each image: signed distance to the decision boundary in normalised space, to first order."""
+    """m / ‖∇m‖ of each image: signed distance to the decision boundary in normalised space, to first order.
+
+    >>> distance(pd.Series({"images": {"margin": np.array([2.0, -1.0]), "slope": np.array([4.0, 2.0])}}))  # below 0: wrong
+    array([ 0.5, -0.5])
+    """
     return row.images["margin"] / row.images["slope"]
 
 
@@ -99,7 +128,11 @@ def decades(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def by_medians(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The median over images (..., N) of `decades`."""
+    """The median over images (..., N) of `decades`.
+
+    >>> float(by_medians(np.array([10.0, 10.0, 10.0]), np.array([1.0, 1.0, 1000.0])))
+    1.0
+    """
     return np.median(decades(rival, own), axis=-1)
 
 
@@ -115,7 +148,11 @@ def by_means(rival: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 def apart(pairs: list[tuple[np.ndarray, np.ndarray]], by=by_medians) -> dict:
     """Decades between the curvatures (N,) of a rival and one's own, a pair a seed: mean over seeds, low, high (t over seeds; one seed:
-    bootstrap over images), n (seeds). by: `by_medians` or `by_means`."""
+    bootstrap over images), n (seeds). by: `by_medians` or `by_means`.
+
+    >>> apart([(np.full(5, 10.0), np.ones(5)), (np.full(5, 1000.0), np.ones(5))])["mean"]  # 1 decade, and 3
+    2.0
+    """
     values = [float(by(*pair)) for pair in pairs]
     over_images = lambda: bootstrap(lambda drawn, axis: by(*drawn), np.stack(pairs[0]))  # noqa: E731
     mean, low, high = seed_interval(values) if len(values) > 1 else (values[0], *over_images())
@@ -125,7 +162,11 @@ def apart(pairs: list[tuple[np.ndarray, np.ndarray]], by=by_medians) -> dict:
 def flatter(rivals: pd.DataFrame, own: pd.DataFrame, name: str, by=by_medians) -> dict:
     """Decades by which `own` is flatter than its rivals, paired by seed and image, with the verdict of this module's rule.
 
-    rivals, own: rows of `read`, one a seed. -> mean, low, high, n (seeds), verdict.
+    rivals, own: rows of `read`, one a seed. -> mean, low, high, n (seeds), verdict. Raises InputError where they share no seed.
+
+    >>> of = lambda kappa: pd.DataFrame([dict(seed=seed, network={}, images={"kappa": np.full(5, kappa)}) for seed in (0, 1)])
+    >>> flatter(of(10.0), of(1.0), "eq. 21")
+    {'mean': 1.0, 'low': 1.0, 'high': 1.0, 'n': 2, 'verdict': 'holds'}
     """
     pairs = rivals.merge(own, on="seed", suffixes=("_rival", ""))
     if not len(pairs):
@@ -136,7 +177,12 @@ def flatter(rivals: pd.DataFrame, own: pd.DataFrame, name: str, by=by_medians) -
 
 
 def flatter_than_each(rows: pd.DataFrame, method: str = "proposed", by=by_medians) -> pd.DataFrame:
-    """`flatter` for a method and each other one, in every quantity that there is: panel (the quantity), row (the rival), ..."""
+    """`flatter` for a method and each other one, in every quantity that there is: panel (the quantity), row (the rival), ...
+
+    >>> images = {"images": [{"kappa": np.full(5, kappa)} for kappa in (100.0, 1.0)], "network": [{}, {}]}
+    >>> flatter_than_each(pd.DataFrame(images | {"method": ["both", "proposed"], "seed": 0}))[["panel", "row", "mean"]].to_numpy().tolist()
+    [['eq. 21', 'both', 2.0]]
+    """
     own, rivals = rows[rows.method == method], rows[rows.method != method].groupby("method", sort=False)
     return pd.DataFrame([dict(panel=name, row=m, **flatter(rival, own, name, by)) for name in quantities(rows) for m, rival in rivals])
 
@@ -155,7 +201,12 @@ def agrees(ratios: list[np.ndarray]) -> dict:
 
 
 def kinks(rows: pd.DataFrame) -> pd.DataFrame:
-    """By method, eq. 21 over ‖H‖² on the same ReLU networks, at their own and at matched confidence: `agrees` of the ratio."""
+    """By method, eq. 21 over ‖H‖² on the same ReLU networks, at their own and at matched confidence: `agrees` of the ratio.
+
+    >>> images = dict.fromkeys(("frobenius", "kappa_matched", "frobenius_matched"), np.ones(9)) | {"kappa": np.full(9, 10.0)}
+    >>> kinks(pd.DataFrame([dict(method="normal", images=images)]))[["confidence", "ratio", "verdict"]].to_numpy().tolist()
+    [['own confidence', 10.0, 'does not hold'], ['matched confidence', 1.0, 'holds']]
+    """
     pairs = {"own confidence": ("kappa", "frobenius"), "matched confidence": ("kappa_matched", "frobenius_matched")}
     return pd.DataFrame([
         dict(confidence=at, method=method, **agrees([row.images[a] / np.maximum(row.images[b], SMALLEST) for row in own.itertuples()]))
@@ -169,6 +220,11 @@ def links(rows: pd.DataFrame, name: str, robust=robustness) -> dict[str, dict]:
 
     Each: mean over seeds, low, high (t over seeds; one seed: over images), n, by_seed (value, low, high: over resampled images), and
     for the three of the rule its verdict.
+
+    >>> images = {"kappa": np.arange(40.0), "margin": np.arange(40.0) % 7, "slope": np.ones(40)}
+    >>> found = links(pd.DataFrame([dict(images=images, network={})]), "eq. 21", lambda row: -row.images["kappa"])
+    >>> round(found["rho"]["mean"], 6), found["given margin"]["verdict"]
+    (-1.0, 'holds')
     """
     by_seed = {key: [] for key in LINKS}
     for row in rows.itertuples():
@@ -196,6 +252,12 @@ def theorem(rows: pd.DataFrame) -> pd.DataFrame:
     """The room in theorem 6.1's links on the softplus twins, by method: part, method, mean (decades), low, high, n, share, verdict.
 
     share: of images on which the link is kept; link 1's middle is an average over draws, so that it may miss by chance.
+
+    >>> images = dict.fromkeys(("chain_eta", "chain_eta_trained"), np.full(5, 12.5))
+    >>> images |= {"chain_left": np.ones(5), "chain_middle": np.full(5, 10.0)}
+    >>> record = {"settings": {"chain_sigma": 1.0, "eta_sigma": 1.0}}  # the right side: 8 w_max² η / σ⁴ = 100
+    >>> theorem(pd.DataFrame([dict(method="both", network={"w_max": 1.0}, images=images, record=record)]))["mean"].round(6).tolist()
+    [1.0, 1.0, 2.0]
     """
     parts = []
     for method, own in rows.groupby("method", sort=False):
@@ -225,7 +287,7 @@ def claims(folder: str | Path | None = None) -> pd.DataFrame:
     high, n (seeds), verdict. From the committed records, or those of a folder.
 
     flatter: decades by which `proposed` is flatter than its rival, by medians and by means. theorem 6.1: room in decades, on digits.
-    predicts robustness: rho of eq. 21 and of ‖H‖² with it, plain and partial.
+    predicts robustness: rho of eq. 21 and of ‖H‖² with it, plain and partial. Raises InputError where there are no records.
     """
     found = []
     for (dataset, _), rows in sets(folder).items():

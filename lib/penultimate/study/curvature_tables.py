@@ -20,7 +20,12 @@ def shown(found: dict) -> str:
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
-    """`flatter_than_each` for people: a row for each rival, a column for each quantity."""
+    """`flatter_than_each` for people: a row for each rival, a column for each quantity.
+
+    >>> numbers = dict(mean=1.0, low=0.5, high=1.5, verdict="holds")
+    >>> table(pd.DataFrame([{"panel": panel, "row": "both"} | numbers for panel in ("eq. 21", "‖H‖²")])).loc["both"].to_dict()
+    {'eq. 21': '+1.00 [+0.50, +1.50] holds', '‖H‖²': '+1.00 [+0.50, +1.50] holds'}
+    """
     return found.assign(cell=found.apply(shown, axis=1)).pivot(index="row", columns="panel", values="cell").rename_axis(None).rename_axis(
         None, axis=1
     ).loc[list(dict.fromkeys(found.row)), list(dict.fromkeys(found.panel))]  # fmt: skip
@@ -28,7 +33,13 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
 
 def linked_table(found: dict[str, dict]) -> pd.DataFrame:
     """`curvature_rules.links` of several methods for people: a row each; where a rule judges, of how many seeds the own interval, over
-    images, gives the same verdict."""
+    images, gives the same verdict.
+
+    >>> seeds = [(-0.5, -0.7, -0.3), (-0.1, -0.3, 0.1)]  # value, low, high over images: of the second seed alone undecided
+    >>> link = dict(mean=-0.3, low=-0.5, high=-0.1, n=2, by_seed=seeds, verdict="holds")
+    >>> linked_table({"both": {"rho": link}}).loc["both", "rho"]
+    '-0.30 [-0.50, -0.10] holds, 1 of 2 seeds'
+    """
 
     def cell(link: dict) -> str:
         if "verdict" not in link:
@@ -52,7 +63,12 @@ def markdown(folder: str | Path | None = None) -> str:
 
 
 def carried(rows: pd.DataFrame, name: str = "eq. 21", share: float = 0.05) -> pd.Series:
-    """By method, the part of the sum of a curvature over images that the most curved `share` of them hold, mean over seeds."""
+    """By method, the part of the sum of a curvature over images that the most curved `share` of them hold, mean over seeds.
+
+    >>> rows = pd.DataFrame([dict(method="both", network={}, images={"kappa": np.array([6.0, 2.0, 1.0, 1.0])})])
+    >>> carried(rows, share=0.25).to_dict()  # one image of four
+    {'both': 0.6}
+    """
 
     def part(row) -> float:
         values = np.sort(quantity(row, name))
@@ -62,7 +78,11 @@ def carried(rows: pd.DataFrame, name: str = "eq. 21", share: float = 0.05) -> pd
 
 
 def caption(rows: pd.DataFrame) -> str:
-    """What stands beside every number: data, n, space, noise, hardware."""
+    """What stands beside every number: data, n, space, noise, hardware.
+
+    >>> caption(sets()["digits", "digits"]).partition(";")[0]
+    'digits, 450 test images'
+    """
     first = rows.record.iloc[0]
     settings, seeds = first["settings"], rows.groupby("method", sort=False).seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in rows.record}))

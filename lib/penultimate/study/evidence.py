@@ -18,7 +18,8 @@ PUBLISHED, CLAIMS_PAGE = "08_paper_vs_ours", "09_claims"
 
 
 class Evidence(NamedTuple):
-    """A number that the claim says lies above `bound`, with its 95 % interval over n seeds; what it is, in words, and its unit."""
+    """A number that the claim says lies above `bound`, with its 95 % interval over n seeds; what it is, in words, and its unit.
+    Points and % stand as shares: 0.01 is one of them."""
 
     what: str
     mean: float
@@ -36,7 +37,12 @@ def _headline(dataset: str) -> pd.DataFrame:
 
 
 def beats(method: str, rival: str, level: str | float = TRAINED, bound: float = 0.0) -> Iterator[Evidence]:
-    """Accuracy of one method minus another's, paired by seed, on every data set that has both."""
+    """Accuracy of one method minus another's, paired by seed, on every data set that has both.
+
+    >>> one = next(beats("both", "normal"))
+    >>> one.what, one.unit, bool(one.low > one.bound)
+    ('digits, 0.3 (76.5/255): both − normal', 'points', True)
+    """
     for dataset in PLACES:
         rows = _headline(dataset)
         if {method, rival} <= set(rows.method):
@@ -46,7 +52,12 @@ def beats(method: str, rival: str, level: str | float = TRAINED, bound: float = 
 
 
 def shape(quantity: str, sign: int = 1) -> Iterator[Evidence]:
-    """How much larger (sign 1) or smaller (-1) a quantity of the feature geometry of `proposed` is, as a share of that of `normal`."""
+    """How much larger (sign 1) or smaller (-1) a quantity of the feature geometry of `proposed` is, as a share of that of `normal`.
+
+    >>> one = next(shape("radius", sign=-1))
+    >>> one.what, one.unit, bool(0 < one.mean < 1)
+    ('digits: radius of proposed, below that of normal', '%', True)
+    """
     for dataset, preset in PLACES.items():
         values = records.geometry(records.read(None, dataset, preset)).pivot(index="seed", columns="method", values=quantity)
         if {"proposed", "normal"} <= set(values):
@@ -57,7 +68,12 @@ def shape(quantity: str, sign: int = 1) -> Iterator[Evidence]:
 
 
 def arm(experiment: str, own: str, rival: str, column: str = "noisy", bound: float = 0.0) -> Iterator[Evidence]:
-    """One arm of an experiment minus another, paired by seed, on every data set whose records hold both."""
+    """One arm of an experiment minus another, paired by seed, on every data set whose records hold both.
+
+    >>> one = next(arm("switches", "both", "normal"))
+    >>> one.what, bool(one.low > 0), list(arm("switches", "both", "an arm that no record has"))
+    ('digits, training noise: both − normal', True, [])
+    """
     for dataset, preset in PLACES.items():
         for name in (experiment, "decisive"):
             rows = _experiment(name, dataset, preset)
@@ -82,7 +98,11 @@ def _switched(preset: str, level: float) -> pd.DataFrame:
 
 def switch(own: str, rival: str, level: str | float = TRAINED, bound: float = 0.0, preset: str = "small") -> Iterator[Evidence]:
     """One arm of a CIFAR-10 preset minus another, paired by seed; of one seed alone there is no interval over seeds. (That `switches.apart`
-    looks at the version of the code was added after the results were in.)"""
+    looks at the version of the code was added after the results were in.)
+
+    >>> next(switch("both, bn=clean", "both")).what, list(switch("both, bn=clean", "an arm that no record has"))
+    ('cifar10, training noise: both, bn=clean − both', [])
+    """
     noise = Config(dataset="cifar10", preset=preset).sigma if level == TRAINED else level
     apart = switches.apart(_switched(preset, noise), own, rival)
     if len(apart) > 1:
@@ -92,7 +112,12 @@ def switch(own: str, rival: str, level: str | float = TRAINED, bound: float = 0.
 
 def crossing() -> Iterator[Evidence]:
     """delta_d > 2 delta_v against the cells that cross that line: of each side the cell with the best mean noisy accuracy on the
-    validation split is compared on the test split, paired by seed."""
+    validation split is compared on the test split, paired by seed.
+
+    >>> keeps, crosses = ([float(d) for d in told.partition(")")[0].split(", ")] for told in next(crossing()).what.split("(")[2:])
+    >>> keeps[1] > 2 * keeps[0], crosses[1] < 2 * crosses[0]  # (δ_v, δ_d) of the two that are compared
+    (True, True)
+    """
     rows = _experiment("deltas", "digits", "digits")
     if rows is None:
         return
@@ -106,7 +131,11 @@ def crossing() -> Iterator[Evidence]:
 
 def low_rate() -> Iterator[Evidence]:
     """How much more `proposed` gains where all share a low learning rate than where each has its own: over `normal`, and (added after the
-    results were in) over `both`."""
+    results were in) over `both`.
+
+    >>> [one.what.partition(": ")[2] for one in low_rate()]
+    ['gain over normal at lr 0.002 − gain at the chosen rates', 'gain over both at lr 0.002 − gain at the chosen rates']
+    """
     rows = _experiment("switches", "digits", "digits")
     if rows is None:
         return
@@ -119,7 +148,11 @@ def low_rate() -> Iterator[Evidence]:
 
 def own_rates() -> Iterator[Evidence]:
     """`proposed` minus its rivals, each at the learning rate that its validation accuracy chooses: on digits of a grid wider than the
-    preset's; on CIFAR-10 of those that were tried there, by the validation accuracy of one of the seeds that are compared."""
+    preset's; on CIFAR-10 of those that were tried there, by the validation accuracy of one of the seeds that are compared.
+
+    >>> [one.what.partition(" − ")[2].partition(",")[0] for one in own_rates() if one.what.startswith("digits")]  # its rivals there
+    ['normal', 'noisy', 'both', 'stability']
+    """
     rows = _experiment("rates", "digits", "digits")
     best = {} if rows is None else experiments.chosen(rows)
     for rival in ("normal", "noisy", "both", "stability") if best else ():
@@ -132,7 +165,12 @@ def own_rates() -> Iterator[Evidence]:
 
 
 def selection() -> Iterator[Evidence]:
-    """Clean test accuracy of the epoch that is best on test, minus that of the last epoch."""
+    """Clean test accuracy of the epoch that is best on test, minus that of the last epoch.
+
+    >>> found = list(selection())
+    >>> found[0].what, all(one.mean >= 0 for one in found)  # no epoch is better than the best
+    ('digits, clean: normal, best epoch on test − last epoch', True)
+    """
     rows = _experiment("switches", "digits", "digits")
     for method in ("normal", "both", "proposed") if rows is not None else ():
         own = rows[rows.arm == f"{method}, best on test"]
@@ -165,12 +203,22 @@ def explained(
 
 
 def chain(*makers: Callable[[], Iterator[Evidence]]) -> Callable[[], Iterator[Evidence]]:
-    """The evidence of several makers, one after the other."""
+    """The evidence of several makers, one after the other.
+
+    >>> makers = [lambda what=what: iter([Evidence(what, 1.0, 0.5, 1.5, 5)]) for what in ("one", "another")]
+    >>> [evidence.what for evidence in chain(*makers)()]
+    ['one', 'another']
+    """
     return lambda: (one for make in makers for one in make())
 
 
 def full_size() -> Iterator[Evidence]:
-    """`proposed` minus `normal` at the published level, for each full-size preset and choice of the epoch with several seeds."""
+    """`proposed` minus `normal` at the published level, for each full-size preset and choice of the epoch with several seeds.
+
+    >>> found = [one.what for one in full_size()]
+    >>> "cifar10, 8/255: brief, last epoch, proposed − normal" in found, any("small" in what for what in found)
+    (True, False)
+    """
     for one in published.gains(8 / 255).itertuples():
         if one.n > 1 and not one.what.startswith("small"):
             interval = (value / 100 for value in (one.mean, one.low, one.high))

@@ -33,7 +33,14 @@ SHAPE = ("radius", "margin", "ratio", "gap")  # columns in units of the feature 
 
 
 def row(arm: str, run: Run) -> dict:
-    """What tables and pictures need of a run: what it changes, accuracies (mean over draws) and geometry of the last epoch, validation."""
+    """What tables and pictures need of a run: what it changes, accuracies (mean over draws) and geometry of the last epoch, validation.
+
+    >>> from penultimate import records
+    >>> record = records.read(None, "digits", "digits")[0]
+    >>> found = row("longer", Run(Config(**record["config"] | {"epochs": 80}), Path(), record))
+    >>> found["changes"], list(found["accuracy"]), list(found["geometry"])
+    ({'epochs': 80}, ['0', '0.1', '0.2', '0.3', '0.4', '0.5'], ['radius', 'margin', 'ratio', 'gap'])
+    """
     config, metrics, last = run.config, run.record["metrics"], run.history[-1]
     plain = Config(dataset=config.dataset, preset=config.preset, method=config.method, seed=config.seed)
     changes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(plain, f.name)}
@@ -52,7 +59,16 @@ def _means(measured: dict) -> dict[str, float]:
 
 
 def along(run: Run, root=None) -> dict[str, list[float]]:
-    """The terms of the loss, accuracies and geometry on the test images, at the epochs whose features the run kept."""
+    """The terms of the loss (margin is not L_margin but the geometry's), accuracies and geometry on the test images, at the epochs whose
+    features the run kept. Raises InputError where it lacks some.
+
+    >>> import tempfile
+    >>> from penultimate.runs import load_or_train
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     found = along(load_or_train(Config(width=4, dim=8, images=64, epochs=1), store=Path(store)))
+    >>> found["epoch"], list(found)[1:]
+    ([0, 1], ['compact', 'noisy', 'margin', 'accuracy', 'accuracy_noisy', 'radius', 'ratio', 'gap'])
+    """
     labels = data.load(run.config.dataset, root, run.config.image_size).test.sample(KEPT_IMAGES).labels
     rows = []
     for epoch, now in complete(run).items():
@@ -65,6 +81,14 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
     """Write the rows of an experiment as <folder>/<dataset>-<preset>/<experiment>.json and return the path.
 
     failed: (arm, seed) -> why that run has no result, kept in the record.
+
+    >>> import tempfile
+    >>> from penultimate import records
+    >>> record = records.read(None, "digits", "digits")[0]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = collect("switches", {("normal", 0): Run(Config(**record["config"]), Path(), record)}, Path(folder))
+    ...     path.relative_to(folder).as_posix(), table(read("switches", folder=folder)).arm.tolist()
+    ('digits-digits/switches.json', ['normal'])
     """
     rows = [row(arm, run) for (arm, _), run in runs.items()]
     for one, run in zip(rows, tqdm(runs.values(), desc=experiment, unit="run", disable=no_bars()), strict=True):
@@ -83,12 +107,20 @@ def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, roo
 
 
 def path(experiment: str, dataset: str = "digits", preset: str = "digits", folder: str | Path | None = None) -> Path:
-    """Where `collect` writes (default: among the committed records)."""
+    """Where `collect` writes (default: among the committed records).
+
+    >>> path("ablation", "cifar10", "small", "found").as_posix()
+    'found/cifar10-small/ablation.json'
+    """
     return measured.home("experiments", folder, dataset, preset) / f"{experiment}.json"
 
 
 def read(experiment: str, dataset: str = "digits", preset: str = "digits", folder: str | Path | None = None) -> dict:
-    """What `collect` wrote (default: the committed records). Raises InputError where there is none, or where an arm has a seed twice."""
+    """What `collect` wrote (default: the committed records). Raises InputError where there is none, or where an arm has a seed twice.
+
+    >>> list(read("ablation"))
+    ['experiment', 'sigma', 'data', 'failed', 'environments', 'rows']
+    """
     found = path(experiment, dataset, preset, folder)
     if not found.exists():
         raise InputError(f"{found} is missing: make it with python -m penultimate experiments --names {experiment} --dataset {dataset}")
@@ -101,7 +133,13 @@ def read(experiment: str, dataset: str = "digits", preset: str = "digits", folde
 
 def table(found: dict) -> pd.DataFrame:
     """One row per run: arm, seed, method, the changed fields, clean and noisy accuracy (at the experiment's sigma), every level as
-    `at_<level>`, validation and validation_noisy, radius, margin, ratio, gap; best_clean where the epoch best on test was kept too."""
+    `at_<level>`, validation and validation_noisy, radius, margin, ratio, gap; best_clean where the epoch best on test was kept too.
+
+    >>> one = {"arm": "margin", "seed": 0, "method": "proposed", "changes": {"compact": 0.0}, "geometry": {"radius": 1.5}}
+    >>> one |= {"accuracy": {"0": 0.9, "0.3": 0.8}, "validation": 0.9, "validation_noisy": 0.7}
+    >>> table({"sigma": 0.3, "rows": [one]})[["arm", "compact", "clean", "noisy", "at_0.3", "radius"]].to_numpy().tolist()
+    [['margin', 0.0, 0.9, 0.8, 0.8, 1.5]]
+    """
     rows = []
     for one in found["rows"]:
         levels = {f"at_{level}": value for level, value in one["accuracy"].items()}
@@ -144,14 +182,24 @@ def chosen(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def effects(rows: pd.DataFrame, pairs: dict[str, str], columns=("clean", "noisy")) -> pd.DataFrame:
-    """Differences of accuracy, in points, of each arm to its partner: panel (the column), row (the arm), mean, low, high, n."""
+    """Differences of accuracy, in points, of each arm to its partner: panel (the column), row (the arm), mean, low, high, n.
+
+    >>> rows = pd.DataFrame({"arm": ["low rate", "plain"], "seed": 0, "clean": [0.75, 0.5], "noisy": [0.5, 0.25]})
+    >>> effects(rows, {"low rate": "plain"})[["panel", "row", "mean"]].to_numpy().tolist()
+    [['clean', 'low rate', 25.0], ['noisy', 'low rate', 25.0]]
+    """
     found = [(column, arm, *difference(rows, arm, against, column)) for column in columns for arm, against in pairs.items()]
     table = pd.DataFrame(found, columns=["panel", "row", "mean", "low", "high", "n"])
     return table.assign(**{name: 100 * table[name] for name in ("mean", "low", "high")})
 
 
 def summary(rows: pd.DataFrame, columns) -> pd.DataFrame:
-    """For people: one row an arm, means over seeds with 95 % t intervals; accuracies in per cent, geometry in its own units."""
+    """For people: one row an arm, means over seeds with 95 % t intervals; accuracies in per cent, geometry in its own units.
+
+    >>> rows = pd.DataFrame({"arm": ["margin"] * 3, "noisy": [0.49, 0.5, 0.51], "radius": [1.0, 2.0, 3.0]})
+    >>> summary(rows, ["noisy", "radius"]).loc["margin"].to_dict()
+    {'noisy': '50.0 [47.5, 52.5]', 'radius': '2.00 [-0.48, 4.48]'}
+    """
 
     def shown(column: str, values) -> str:
         mean, low, high = seed_interval(values)
@@ -162,7 +210,12 @@ def summary(rows: pd.DataFrame, columns) -> pd.DataFrame:
 
 
 def followed(found: dict, key: str, column: str, arms) -> pd.DataFrame:
-    """What an experiment's runs did during training, as a long table: arm, seed, epoch, value. key: along or trace."""
+    """What an experiment's runs did during training, as a long table: arm, seed, epoch, value. key: along or trace.
+
+    >>> found = {"rows": [{"arm": "margin", "seed": 0, "along": {"epoch": [0, 1], "radius": [0.5, 2.0]}}, {"arm": "other", "seed": 0}]}
+    >>> followed(found, "along", "radius", ["margin", "other"]).to_numpy().tolist()
+    [['margin', 0, 0, 0.5], ['margin', 0, 1, 2.0]]
+    """
     rows = [
         (one["arm"], one["seed"], epoch, value)
         for arm in arms
@@ -174,7 +227,11 @@ def followed(found: dict, key: str, column: str, arms) -> pd.DataFrame:
 
 
 def caption(found: dict) -> str:
-    """What stands beside every number: data, n, hardware."""
+    """What stands beside every number: data, n, hardware.
+
+    >>> caption(read("ablation")).partition(";")[0]
+    '1,212 training, 135 validation, 450 test images'
+    """
     seeds = {one["seed"] for one in found["rows"]}
     images, machines = found["data"]["images"], {f"{e['device']}, torch {e['torch']}" for e in found["environments"]}
     lost = Counter(one["arm"] for one in found["failed"])
@@ -188,7 +245,11 @@ def caption(found: dict) -> str:
 
 
 def markdown() -> str:
-    """The account, in RESULTS, of the ablation on digits."""
+    """The account, in RESULTS, of the ablation on digits.
+
+    >>> markdown().splitlines()[0]
+    '| arm | clean | noise 0.3 | radius | margin | ratio |'
+    """
     found = read("ablation")
     shown = summary(table(found), ["clean", "noisy", "radius", "margin", "ratio"]).rename(columns={"noisy": f"noise {found['sigma']:g}"})
     return f"{pipes(shown)}\n\n*digits, {caption(found)}.*"
@@ -207,6 +268,10 @@ def trace_centroids(config: Config, root=None) -> dict[str, list[float]]:
 
     drift: mean over batches and classes of ||m_c - mean of q over the training images of c||, m_c as L_compact would see it; in units of
     the class radius. gradient: mean ||dL_margin / dq|| over ||dCE / dq||. Features in evaluation mode.
+
+    >>> found = trace_centroids(Config(method="proposed", width=4, dim=8, images=64, batch=32, epochs=2))
+    >>> found["epoch"], list(found), min(found["drift"]) >= 0
+    ([1, 2], ['epoch', 'drift', 'gradient'], True)
     """
     splits = data.load(config.dataset, root, config.image_size)
     trainer, rows = Trainer(config, splits, "cpu"), []

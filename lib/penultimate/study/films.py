@@ -21,7 +21,11 @@ DIGITS = {"weight": 6, "bias": 6, "stretch": 6}  # kept after the point; 3 of th
 
 
 def three(dataset: str, labels: torch.Tensor) -> tuple[int, ...]:
-    """The classes whose plane is drawn: CLASSES of the data set, or the first three that occur; fewer where there are no three."""
+    """The classes whose plane is drawn: CLASSES of the data set, or the first three that occur; fewer where there are no three.
+
+    >>> three("digits", torch.tensor([0])), three("my pictures", torch.tensor([2, 0, 2, 1, 3]))
+    ((1, 8, 9), (0, 1, 2))
+    """
     return CLASSES.get(dataset) or tuple(labels.unique()[:3].tolist())
 
 
@@ -29,7 +33,15 @@ def film(run: Run, classes=None, root=None) -> dict:
     """At each kept epoch the scene of three classes (default: CLASSES of the data set, or the first three) and the terms of the loss.
 
     The features are those of at most KEPT_IMAGES test images. terms: L_compact, L_noisy and L_margin, unweighted, for every method, whether
-    its own loss has them or not, and the accuracies on the same images, clean and with the training noise.
+    its own loss has them or not, and the accuracies on the same images, clean and with the training noise. Raises InputError for classes
+    that no test image has, and as `complete` does.
+
+    >>> import tempfile
+    >>> from penultimate.runs import Config, load_or_train
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     made = film(load_or_train(Config(method="normal", width=4, dim=8, images=64, epochs=1), store=Path(store)))
+    >>> made["classes"], made["epochs"], len(made["frames"]), list(made["terms"])
+    ([1, 8, 9], [0, 1], 2, ['compact', 'noisy', 'margin', 'accuracy', 'accuracy_noisy'])
     """
     config = run.config
     split = data.load(config.dataset, root, config.image_size).test.sample(KEPT_IMAGES)
@@ -56,7 +68,14 @@ def film(run: Run, classes=None, root=None) -> dict:
 
 
 def terms(now: dict[str, torch.Tensor], labels: torch.Tensor, config) -> dict[str, float]:
-    """L_compact, L_noisy, L_margin (unweighted) and the accuracies of features that a run kept at one epoch (`Run.kept`)."""
+    """L_compact, L_noisy, L_margin (unweighted) and the accuracies of features that a run kept at one epoch (`Run.kept`).
+
+    >>> from penultimate.runs import Config
+    >>> q = torch.tensor([[3.0], [5.0], [-3.0], [-5.0]])  # class means 4 and -4, each sample 1 from its own
+    >>> now = {"clean": q, "noisy": q + 4, "weight": torch.tensor([[1.0], [-1.0]]), "bias": torch.zeros(2)}
+    >>> terms(now, torch.tensor([0, 0, 1, 1]), Config(delta_v=0.5, delta_d=5.0))
+    {'compact': 0.25, 'noisy': 13.25, 'margin': 1.0, 'accuracy': 1.0, 'accuracy_noisy': 0.75}
+    """
     q, noisy, w, b = (now[name].float() for name in ("clean", "noisy", "weight", "bias"))
     means, counts = class_means(q, labels, len(w))
     found = {
@@ -74,20 +93,39 @@ def _complete(run: Run) -> bool:
 
 
 def complete(run: Run) -> dict[int, dict[str, torch.Tensor]]:
-    """`Run.kept`, or InputError where it lacks an epoch."""
+    """`Run.kept`, or InputError where it lacks an epoch.
+
+    >>> from penultimate.runs import Config
+    >>> complete(Run(Config(), Path("store"), {}))
+    Traceback (most recent call last):
+    penultimate.InputError: store lacks features of its training (an older version made it): delete it, and it is trained again
+    """
     if not _complete(run):
         raise InputError(f"{run.folder} lacks features of its training (an older version made it): delete it, and it is trained again")
     return run.kept
 
 
 def scenes(film: dict) -> list[Scene]:
-    """The scenes of a film, one for each kept epoch."""
+    """The scenes of a film, one for each kept epoch.
+
+    >>> reel = read(records.COMMITTED)["proposed"]
+    >>> len(scenes(reel)) == len(reel["epochs"]), scenes(reel)[-1].centroids.shape
+    (True, (3, 2))
+    """
     return [Scene(**{name: np.asarray(part) for name, part in frame.items()}) for frame in film["frames"]]
 
 
 def collect(runs: list[Run], folder: Path, root=None) -> None:
     """Write the films of the first seed's runs of `normal` and `proposed` under a folder, as films/<dataset>-<preset>/<name>.json; none
-    where there are no test images of three classes."""
+    where there are no test images of three classes.
+
+    >>> import tempfile
+    >>> from penultimate.runs import Config, load_or_train
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     collect([load_or_train(Config(method="normal", width=4, dim=8, images=64, epochs=1), store=Path(folder))], Path(folder))
+    ...     list(read(Path(folder)))
+    ['normal']
+    """
     for run in runs:
         config = run.config
         if config.seed == 0 and config.method in ("normal", "proposed") and _complete(run) and _classes(config, root) > 2:
@@ -100,7 +138,11 @@ def _classes(config, root) -> int:
 
 
 def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[str, dict]:
-    """The films of a data set under a folder of records: method -> film; where there are several, of the run that changes nothing."""
+    """The films of a data set under a folder of records: method -> film; where there are several, of the run that changes nothing.
+
+    >>> read(records.COMMITTED)["proposed"]["config"]["dataset"]
+    'digits'
+    """
     paths = sorted((folder / "films" / f"{data.short(dataset)}-{preset}").glob("*.json"))
     found = [checks.read(path, checks.film, "film") for path in paths]
     own = [one for one in found if one["config"]["dataset"] == dataset]  # two folders may share a name

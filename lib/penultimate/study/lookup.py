@@ -54,13 +54,28 @@ def perturbed(images: Tensor, perturbation: str, at: tuple[float, ...]) -> Tenso
     """uint8 images (N,C,H,W) -> (L,N,C,H,W) in [0,1]: at each level with the same random numbers, so that a slider moves smoothly.
 
     Drawn on the CPU whatever the network runs on: what is shown is what the network saw.
+
+    >>> grey = torch.full((1, 1, 4, 4), 128, dtype=torch.uint8)
+    >>> clean, weak, strong = perturbed(grey, "gaussian", (0.0, 0.05, 0.1))
+    >>> clean.shape, torch.allclose(strong - clean, 2 * (weak - clean), atol=1e-6)  # the same noise, twice as strong
+    (torch.Size([1, 1, 4, 4]), True)
     """
     draw, clean = lambda: torch.Generator().manual_seed(0), data.to_unit(images.cpu())
     return torch.stack([apply(perturbation, clean, level, draw()) if level else clean for level in at])
 
 
 def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: str = "cpu") -> Lookup:
-    """The lookup of a run for these test images, from beside the run where it is kept, else made and kept there."""
+    """The lookup of a run for these test images, uint8 (N,C,H,W), from beside the run where it is kept, else made and kept there.
+
+    >>> import pathlib, tempfile
+    >>> from penultimate.runs import Config, load_or_train
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     run = load_or_train(Config(width=4, dim=8, images=64, epochs=1), store=pathlib.Path(store))
+    ...     seen = look_up(run, looked_at("digits").images[:3])
+    ...     again = look_up(run, looked_at("digits").images[:3])  # read, not computed
+    >>> seen.features.shape, seen.predicted.shape, bool((again.confidence == seen.confidence).all())
+    ((11, 3, 8), (11, 3), True)
+    """
     at = levels(perturbation, run.config.dataset)
     path, named = run.folder / "lookup" / f"{perturbation}.safetensors", {"levels": json.dumps(at), "images": files.digest(images)}
     shape = len(at), len(images)
@@ -84,8 +99,17 @@ def look_up(run: Run, images: Tensor, perturbation: str = "gaussian", device: st
 
 
 def numbers(run: Run, seen: Lookup, labels: np.ndarray) -> pd.DataFrame:
-    """Per level, in all d dimensions: radius and margin (see `geometry.describe`), mean distance to the own class's clean centroid,
-    silhouette (mean over images of (b - a) / max(a, b): a the mean distance within the class, b to the nearest other one)."""
+    """Per level, in all d dimensions, labels (N,): radius and margin (see `geometry.describe`), mean distance to the own class's clean
+    centroid, silhouette (mean over images of (b - a) / max(a, b): a the mean distance within the class, b to the nearest other one).
+
+    >>> from types import SimpleNamespace as made
+    >>> head = torch.nn.Linear(1, 2)
+    >>> head.weight.data, head.bias.data = torch.tensor([[-1.0], [1.0]]), torch.tensor([11.0, 0.0])  # classes meet at q = 5.5
+    >>> seen = Lookup(np.tile(np.float16([[0], [1], [10], [11]]), (11, 1, 1)), None, None)
+    >>> run = made(model=made(head=head), config=made(dataset="digits"))
+    >>> numbers(run, seen, np.array([0, 0, 1, 1])).loc[0.0].round(2).to_dict()
+    {'radius': 0.5, 'margin': 5.0, 'to clean centroid': 0.5, 'silhouette': 0.9}
+    """
     from sklearn.metrics import silhouette_score
 
     head, truth, rows = run.model.head, torch.as_tensor(labels), []
@@ -101,5 +125,9 @@ def numbers(run: Run, seen: Lookup, labels: np.ndarray) -> pd.DataFrame:
 
 
 def looked_at(dataset: str, root=None) -> data.Split:
-    """Test images, the same ones and at most as many as features are kept of while training."""
+    """Test images, the same ones and at most as many as features are kept of while training.
+
+    >>> looked_at("digits").images.shape  # all of them
+    torch.Size([450, 1, 8, 8])
+    """
     return data.load(dataset, root).test.sample(KEPT_IMAGES)

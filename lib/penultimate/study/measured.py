@@ -28,7 +28,11 @@ def home(kind: str, folder: str | Path | None, dataset: str, preset: str) -> Pat
 
 
 def path_of(config: Config, folder: Path) -> Path:
-    """Where under a folder the record of a configuration belongs."""
+    """Where under a folder the record of a configuration belongs.
+
+    >>> path_of(Config(), Path("found")).as_posix() == f"found/digits-digits/{Config().name}.json"
+    True
+    """
     return folder / checks.place({"name": config.name, "config": {"method": config.method}})
 
 
@@ -36,6 +40,13 @@ def read(kind: str, folder: str | Path | None, dataset: str, preset: str, apart=
     """Every record of a kind (a key of CHECKS) of a data set, ordered by the noise trained with, method and seed.
 
     Raises InputError where there are none, and where two agree in the fields of Config `apart`: which of them counts?
+
+    >>> first = [r for r in read("curvature", None, "digits", "digits") if r["config"]["noise"] == "gaussian"][0]
+    >>> first["config"]["method"], first["config"]["seed"], len(first["images"]["kappa"]) == first["data"]["test_images"]
+    ('normal', 0, True)
+    >>> read("curvature", "nowhere", "digits", "digits")
+    Traceback (most recent call last):
+    penultimate.InputError: no curvature records of digits with preset digits: make them with python -m penultimate curvature
     """
     paths = sorted(home(kind, folder, dataset, preset).glob("*.json"))
     found = [checks.read(path, CHECKS[kind], f"{kind} record") for path in paths if path.name != SEVERITIES]
@@ -49,7 +60,11 @@ def read(kind: str, folder: str | Path | None, dataset: str, preset: str, apart=
 
 
 def present(kind: str, folder: str | Path | None = None) -> list[tuple[str, str]]:
-    """The studied data sets, with their presets, of which a folder has records."""
+    """The studied data sets, with their presets, of which a folder has records.
+
+    >>> present("curvature"), present("curvature", "nowhere")
+    ([('digits', 'digits'), ('cifar10', 'small')], [])
+    """
     return [pair for pair in PLACES.items() if any(home(kind, folder, *pair).glob("*-s*.json"))]
 
 
@@ -57,6 +72,13 @@ def missing(configs: list[Config], folder: Path, whole: Callable[[Path], bool] =
     """The run of every configuration without a whole record, trained where it must be (options of `train_all`), and where its record goes.
 
     Says how many records exist, and after each run how long the caller took to measure it.
+
+    >>> import contextlib, io, tempfile
+    >>> config = Config(width=4, dim=8, images=64, epochs=1)
+    >>> with tempfile.TemporaryDirectory() as store, contextlib.redirect_stdout(io.StringIO()):  # its lines of progress
+    ...     ((run, path),) = missing([config], Path("found"), store=Path(store))
+    >>> run.config == config, path == path_of(config, Path("found"))
+    (True, True)
     """
     from ..jobs import train_all
 

@@ -23,20 +23,36 @@ NOT_RUN, ONE_SEED = "not run", "one seed"
 
 
 def found(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
-    """The records of a preset's six methods as they are, `tuned` and `brief` at each one's own learning rate."""
+    """The records of a preset's six methods as they are, `tuned` and `brief` at each one's own learning rate.
+
+    >>> sorted({replication.arm(r["config"]) for r in found("small")})
+    ['both', 'discriminative', 'noisy', 'normal', 'proposed', 'stability']
+    """
     return [r for r in every(preset, dataset, folder) if replication.arm(r["config"]) == r["config"]["method"]]
 
 
 def every(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> list[dict]:
     """The records of a preset with all its arms. Where a search has chosen a method's learning rate, those at that rate alone: when a rate
-    that is tried later wins, the runs at the old one are no results any more."""
+    that is tried later wins, the runs at the old one are no results any more.
+
+    >>> {"both", "both, bn=clean", "both, lr=0.2"} <= {replication.arm(r["config"]) for r in every("small")}
+    True
+    """
     chosen = replication.rates(Path(folder) if folder else records.COMMITTED, dataset).get(preset, {})
     kept = [r for r in records.read(folder, dataset) if r["config"]["preset"] == preset]
     return once([r for r in kept if chosen.get(r["config"]["method"]) in (None, r["config"]["lr"])])
 
 
 def once(found: list[dict]) -> list[dict]:
-    """The records, or InputError where an arm has two learning rates: its mean would mix them, and a seed might count twice."""
+    """The records, or InputError where an arm has two learning rates: its mean would mix them, and a seed might count twice.
+
+    >>> runs = [{"name": f"run {lr}", "config": Config("cifar10", "brief", "both", lr=lr).__dict__} for lr in (0.03, 0.1)]
+    >>> once(runs[:1]) == runs[:1]
+    True
+    >>> once(runs)
+    Traceback (most recent call last):
+    penultimate.InputError: run 0.03 and run 0.1 are the same arm (both) at the learning rates 0.03 and 0.1: take one rate's out
+    """
     seen = {}
     for record in found:
         named = replication.arm(record["config"])
@@ -49,7 +65,15 @@ def once(found: list[dict]) -> list[dict]:
 
 
 def at(own: list[dict], level: float, checkpoint: str = "last", exact: bool = False) -> pd.DataFrame:
-    """The rows of `records.table` at a noise level. exact: accuracy on the byte-exact test images alone."""
+    """The rows of `records.table` at a noise level. exact: accuracy (0 to 1) on the byte-exact test images alone.
+
+    >>> from penultimate.evaluate import pack
+    >>> hits = np.array([[[True, True]], [[True, False]]])  # levels, draws, images
+    >>> gaussian = dict(levels=[0.0, 0.3], accuracy=hits.mean(2).tolist(), accuracy_exact=[[1.0], [0.0]], correct=pack(hits))
+    >>> run = {"config": Config(method="both").__dict__, "metrics": {"last": {"gaussian": gaussian}}}
+    >>> at([run], 0.3)[["method", "level", "accuracy"]].values.tolist(), at([run], 0.3, exact=True).accuracy.tolist()
+    ([['both', 0.3, 0.5]], [0.0])
+    """
     rows = records.table(own)
     rows = rows[(rows.checkpoint == checkpoint) & np.isclose(rows.level, level, atol=1e-5)]
     if not exact or not len(rows):
@@ -65,13 +89,18 @@ def _exact(measured: dict, level: float) -> float:
 
 
 def under(measured: dict | None, level) -> list[float]:
-    """The mean over draws at a level, as a list of one; of none where that was not measured."""
+    """The mean accuracy (0 to 1) over draws at a level, as a list of one; of none where that was not measured.
+
+    >>> measured = {"levels": [0.0, 0.3], "accuracy": [[1.0, 1.0], [0.5, 0.75]]}
+    >>> under(measured, 0.3), under(measured, 0.2), under(None, 0.3)
+    ([0.625], [], [])
+    """
     levels = measured["levels"] if measured else []
     return [float(np.mean(measured["accuracy"][i])) for i, at in enumerate(levels) if np.allclose(at, level, atol=1e-5)]
 
 
 def printed(level: float, dataset: str = "cifar10") -> dict[str, float]:
-    """Method -> accuracy as printed, at a noise level; empty where none is known.
+    """Method -> accuracy (0 to 1) as printed, at a noise level; empty where none is known.
 
     >>> printed(8 / 255), printed(16 / 255)
     ({'normal': 0.9006, 'proposed': 0.9115}, {})
@@ -80,7 +109,12 @@ def printed(level: float, dataset: str = "cifar10") -> dict[str, float]:
 
 
 def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """A row for each method: what is printed, and in per cent with 95 % interval and n what each preset and choice of the epoch gave."""
+    """A row for each method: what is printed, and in per cent with 95 % interval and n what each preset and choice of the epoch gave.
+
+    >>> shown = beside(8 / 255)
+    >>> shown.published[["normal", "both", "proposed"]].tolist(), shown.columns.tolist()[1:4]
+    (['90.06', '', '91.15'], ['paper, last epoch', 'paper, best on test', 'tuned, last epoch'])
+    """
     shown = {"published": {method: f"{100 * value:.2f}" for method, value in printed(level, dataset).items()}}
     for preset, checkpoint in COLUMNS:
         runs = found(preset, dataset, folder)
@@ -95,6 +129,10 @@ def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder:
     """`proposed` minus a rival, in points, paired, one row for each preset and choice of the epoch that has a seed of both: what, mean,
     low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero; none of one seed alone), printed (the
     paper's gain; nan where it is not known or the preset is of another scale), lies (`where_it_lies`).
+
+    >>> printed = gains(8 / 255).set_index("what").printed
+    >>> printed[["brief, last epoch", "small, last epoch"]].tolist()  # 91.15 − 90.06; `small` is of another scale
+    [1.09, nan]
     """
     paper, rows = printed(level, dataset), []
     for preset, checkpoint in COLUMNS:
@@ -134,6 +172,10 @@ def where_it_lies(gain: float, low: float, high: float, n: int) -> str:
 def by_level(rival: str | None = None, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """At every noise level, a row for what is printed and for each preset, choice of the epoch and method that has runs: accuracy in per
     cent with 95 % interval and n. rival: the difference to that method instead, in points, paired by seed, with the verdict of `gains`.
+
+    >>> shown = by_level()
+    >>> shown.columns.tolist()[:2], shown.loc[("printed, best on test", "proposed")].tolist()[:2]
+    (['clean', '8/255'], ['', '91.15'])
     """
     shown = {}
     for (_, level), known in PUBLISHED.items() if not rival and dataset == "cifar10" else ():
@@ -156,7 +198,11 @@ def _paired(rows: pd.DataFrame, rival: str) -> pd.DataFrame:
 
 
 def differing() -> pd.DataFrame:
-    """The fields of Config in which the full-size presets differ on CIFAR-10, for `proposed`: field, what it means, each preset's value."""
+    """The fields of Config in which the full-size presets differ on CIFAR-10, for `proposed`: field, what it means, each preset's value.
+
+    >>> differing().loc["epochs"].tolist()
+    ['passes over the training images', '200', '30', '10']
+    """
     presets = ("paper", "tuned", "brief")
     configs = [Config(dataset="cifar10", preset=preset, method="proposed") for preset in presets]
     rows = []
@@ -169,7 +215,12 @@ def differing() -> pd.DataFrame:
 
 def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Trials of a few steps of the preset `paper`, kept apart from results: method, width, steps, loss (mean over them), seconds a step,
-    device. The smoke runs of `replicate` are no such trials."""
+    device. The smoke runs of `replicate` are no such trials.
+
+    >>> seconds = rehearsed()["seconds a step"].groupby("method").mean()
+    >>> bool(seconds["proposed"] > seconds["normal"])  # two views of each image
+    True
+    """
     kept, rows = _kept(folder, "rehearsal", dataset), []
     for record in (r for r in kept if r["config"]["preset"] == "paper" and r["config"]["seed"] < TRIAL_SEED):
         config, last = record["config"], record["history"][-1]
@@ -185,7 +236,12 @@ def _kept(folder: str | Path | None, sub: str, dataset: str) -> list[dict]:
 
 
 def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """How many runs of each step of `replication.steps` have a record, and how many broke off: step, runs, finished, broke off."""
+    """How many runs of each step of `replication.steps` have a record, and how many broke off: step, runs, finished, broke off.
+
+    >>> rows = progress().set_index("step")
+    >>> rows.columns.tolist(), int(rows.runs["brief: learning rates"])  # four rates for each of six methods
+    (['runs', 'finished', 'broke off'], 24)
+    """
     kept = {sub: _kept(folder, sub, dataset) for sub in ("", "rehearsal", "search")}
     base = Path(folder) if folder else records.COMMITTED
     broken = replication.broken_off(base, dataset)
@@ -198,7 +254,12 @@ def progress(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
 
 
 def searched(preset: str, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """`rates.by_rate` of the runs by which a preset's learning rates were chosen (`replication.search`); nan where one broke off."""
+    """`rates.by_rate` of the runs by which a preset's learning rates were chosen (`replication.search`); nan where one broke off.
+
+    >>> shown = searched("brief")
+    >>> shown.index.tolist() == list(METHODS), set(shown["noisy"]) <= set(replication.SEARCHES["brief"][0])
+    (True, True)
+    """
     names = {config.name for config in replication.search(preset, dataset)}
     return rates.by_rate([record for record in _kept(folder, "search", dataset) if record["name"] in names])
 

@@ -25,7 +25,12 @@ LAYER = ("radius", "margin", "ratio")
 
 def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Accuracy under `metrics.KINDS` in per cent, with the 95 % interval over seeds and n: a row for each full-size preset, choice of the
-    epoch and perturbation that was measured, a column for each method."""
+    epoch and perturbation that was measured, a column for each method.
+
+    >>> rows = perturbed().index
+    >>> rows.unique("perturbation").tolist(), rows.unique("level").tolist()[:2]
+    (['uniform', 'occlusion', 'low resolution', 'occlusion+gaussian'], ['8/255', '16/255'])
+    """
     shown = {}
     for key, reached in _by_perturbation(dataset, folder):
         values = {method: list(reached[method].values()) for method in METHODS}
@@ -34,7 +39,14 @@ def perturbed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.
 
 
 def carried(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """`proposed` minus each rival in the rows of `perturbed`: points, paired by seed, with 95 % interval, n and the verdict."""
+    """`proposed` minus each rival in the rows of `perturbed`: points, paired by seed, with 95 % interval, n and the verdict.
+
+    >>> shown = carried()
+    >>> shown.columns.tolist()
+    ['normal', 'noisy', 'both', 'stability', 'discriminative']
+    >>> {told.rpartition(": ")[2] for told in shown["normal"]} <= {"holds", "undecided", "does not hold", ONE_SEED, NO_PAIR}
+    True
+    """
     shown = {}
     for key, reached in _by_perturbation(dataset, folder):
         for rival in (method for method in METHODS if method != "proposed"):
@@ -72,12 +84,21 @@ def _severity(kind: str, level: float) -> str:
 def further(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Flatness and resistance of the full-size runs at their last epoch: a row for each preset and method of which any was measured, mean
     over seeds with 95 % interval and n. eq. 21 and ‖H‖²: log10 of the median over images. Where runs were attacked, APGD: accuracy in per
-    cent within the middle budget; radius: the mean one certified to the smoothed classifier, 0 where it is wrong (L2, pixel units)."""
+    cent within the middle budget; radius: the mean one certified to the smoothed classifier, 0 where it is wrong (L2, pixel units).
+
+    >>> [column for column in further() if "log10" in column]
+    ['eq. 21 (log10)', '‖H‖² (log10)']
+    """
     return _by_method(lambda record: _flatness(record) | _resistance(record, folder), dataset, folder)
 
 
 def layer(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Radius, margin and their ratio (`geometry.describe`) of the full-size runs at their last epoch, as `further` has its numbers."""
+    """Radius, margin and their ratio (`geometry.describe`) of the full-size runs at their last epoch, as `further` has its numbers.
+
+    >>> radius = layer().loc["brief", "radius"].str.split().str[0].astype(float)
+    >>> bool(radius["proposed"] < radius["normal"])  # compact classes
+    True
+    """
     return _by_method(lambda record: {name: record["metrics"]["last"]["geometry"][name] for name in LAYER}, dataset, folder)
 
 
@@ -95,7 +116,17 @@ def _by_method(measured, dataset: str, folder: str | Path | None) -> pd.DataFram
 def flatter(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """Decades by which `proposed` is flatter than each rival, by the rule of `curvature_rules`: the median over images of
     log10(rival / own), mean over common seeds; and between the means over images; as the networks stand, at their own confidence.
-    Rivals: the other methods, and `normal` with more epochs, at matched compute."""
+    Rivals: the other methods, and `normal` with more epochs, at matched compute.
+
+    >>> import tempfile
+    >>> runs = [r for r in found("brief") if r["config"]["seed"] == 0 and r["config"]["method"] in ("normal", "proposed")]
+    >>> for run, kappa in zip(runs, (100.0, 1.0), strict=True):
+    ...     run["metrics"]["last"]["curvature"]["kappa"] = [kappa] * run["metrics"]["last"]["curvature"]["images"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     records.collect(runs, Path(folder))
+    ...     flatter(folder=folder).loc[("brief", "normal"), "eq. 21"]
+    '+2.00, n=1: one seed'
+    """
     shown = {}
     for preset in FULL_SIZE:
         runs = [(arm(r["config"]), r["config"]["seed"], r["metrics"]["last"].get("curvature")) for r in every(preset, dataset, folder)]

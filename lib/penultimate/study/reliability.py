@@ -10,7 +10,13 @@ RECORD = COMMITTED / "reliability.json"  # beside the folders of records, where 
 
 
 def markdown(found: dict | None = None) -> str:
-    """The table of the last soak (default: the committed one): what was tried, how often, what was seen, what was lost."""
+    """The table of the last soak (default: the committed one): what was tried, how often, what was seen, what was lost.
+
+    >>> rows = [{"what": "a full disk", "times": 1000, "seen": "ended in one line", "lost": "nothing"}]
+    >>> where = dict(device="CPU", cores=2, load=1.5, python="3.11", torch="2.6")
+    >>> markdown({"rows": rows, "environment": where, "seconds": 120}).splitlines()[2:]
+    ['| a full disk | 1,000 | ended in one line | nothing |', '', '*2 minutes; CPU, 2 cores, load 1.5, Python 3.11, torch 2.6.*']
+    """
     if not (found or RECORD.exists()):
         return "No soak is recorded yet: `make soak` makes the table."
     found = found or files.read_json(RECORD)

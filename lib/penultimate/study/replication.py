@@ -38,27 +38,54 @@ class Step(NamedTuple):
 
 
 def search(preset: str = "tuned", dataset: str = "cifar10", **fields) -> list[Config]:
-    """The runs that the learning rates of a preset are chosen by; fields of Config hold for all."""
+    """The runs that the learning rates of a preset (a key of SEARCHES) are chosen by; fields of Config hold for all.
+
+    >>> runs = search("brief")
+    >>> len(runs), [(config.method, config.lr, config.epochs) for config in runs[:2]]
+    (24, [('normal', 0.01, 3), ('noisy', 0.01, 3)])
+    """
     rates, epochs = SEARCHES[preset]
     common = {"preset": preset, "epochs": epochs, "dataset": dataset} | fields
     return [config for lr in rates for config in grid(ALL, [SEARCH_SEED], **(common | {"lr": lr}))]
 
 
 def break_off(config: Config, reason: str, folder: Path) -> None:
-    """Leave a record of a run whose loss was not finite."""
+    """Leave a record of a run whose loss was not finite.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     break_off(Config(), "the loss is not finite", Path(folder))
+    ...     [path.relative_to(folder).parent.as_posix() for path in Path(folder).rglob("*.json")]
+    ['broken/digits-digits']
+    """
     record = {"name": config.name, "config": dataclasses.asdict(config), "reason": reason}
     files.write_json(folder / "broken" / checks.place(record), record)
 
 
 def broken_off(folder: Path, dataset: str) -> list[dict]:
-    """The records of runs of a data set that broke off, under a folder of records."""
+    """The records of runs of a data set that broke off, under a folder of records.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for dataset in ("digits", "cifar10"):
+    ...         break_off(Config(dataset=dataset), "the loss is not finite", Path(folder))
+    ...     [(record["config"]["dataset"], record["reason"]) for record in broken_off(Path(folder), "cifar10")]
+    [('cifar10', 'the loss is not finite')]
+    """
     paths = sorted((folder / "broken").glob("*/*.json"))
     found = [checks.read(path, checks.broken_record, "record of a run that broke off") for path in paths]
     return [record for record in found if record["config"]["dataset"] == dataset]
 
 
 def chosen(found: list[dict], broken: list[dict] = ()) -> dict[str, float | None]:
-    """Method -> the best learning rate among the records of one preset's `search`; None for a method of which every rate broke off."""
+    """Method -> the best learning rate among the records of one preset's `search`; None for a method of which every rate broke off.
+
+    >>> reached = {0.1: (0.6, 0.7), 0.3: (0.6, 0.8)}  # learning rate: accuracy on the validation split, noisy and clean
+    >>> last = {lr: [{"validation_noisy": noisy, "validation": clean}] for lr, (noisy, clean) in reached.items()}
+    >>> found = [{"config": {"method": "both", "lr": lr}, "history": history} for lr, history in last.items()]
+    >>> chosen(found, broken=[{"config": {"preset": "brief", "method": "proposed"}}] * 4)  # at each of the four rates
+    {'proposed': None, 'both': 0.3}
+    """
     best = {}
     for last, config in ((record["history"][-1], record["config"]) for record in found):
         reached = last["validation_noisy"], last["validation"]
@@ -70,7 +97,16 @@ def chosen(found: list[dict], broken: list[dict] = ()) -> dict[str, float | None
 
 
 def rates(folder: Path, dataset: str = "cifar10", **fields) -> dict[str, dict[str, float | None]]:
-    """Preset -> `chosen` from the records below a folder, of the runs of `search` alone: trials of other fields may lie there as well."""
+    """Preset -> `chosen` from the records below a folder, of the runs of `search` alone: trials of other fields may lie there as well.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for config in search("brief"):
+    ...         if config.method == "proposed":
+    ...             break_off(config, "the loss is not finite", Path(folder))
+    ...     rates(Path(folder))
+    {'brief': {'proposed': None}, 'tuned': {}}
+    """
     looked, broken = folder / "search", broken_off(folder, dataset)
     found = read(looked, dataset) if looked.is_dir() else []
     own = {preset: {config.name for config in search(preset, dataset, **fields)} for preset in SEARCHES}

@@ -64,7 +64,13 @@ def _headlights(image, horizon: float):
 
 
 def write(folder: str | Path, per_class: int = 120, seed: int = 0) -> Path:
-    """Write the set as folder/<kind>/<weather> <number>.png, of several sizes; half as many junctions. The same seed, the same pictures."""
+    """Write the set as folder/<kind>/<weather> <number>.png, of several sizes; half as many junctions. The same seed, the same pictures.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sorted(path.relative_to(folder).as_posix() for path in write(folder, per_class=2).rglob("*.png"))[:4]
+    ['junction/day 000.png', 'left/day 000.png', 'left/night 001.png', 'right/day 000.png']
+    """
     folder, rng = Path(folder), np.random.default_rng(seed)
     for kind in KINDS:
         (folder / kind).mkdir(parents=True, exist_ok=True)

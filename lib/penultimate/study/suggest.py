@@ -23,6 +23,15 @@ def noise_level(model: nn.Module, split: Split, cost: float = COST) -> tuple[flo
 
     To be asked of a network that was trained on clean images, on a split that no result uses (validation). Where no level costs that
     much, the largest. Raises InputError where the network is hardly better than the most frequent class: there is nothing to lose.
+
+    >>> import torch
+    >>> compare = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).eval()  # class 1 where a pixel is above 127.5/255
+    >>> compare[1].weight.data, compare[1].bias.data = torch.tensor([[0.0], [1.0]]), torch.tensor([0.5, 0.0])
+    >>> labels = torch.arange(2).repeat(2000)
+    >>> split = Split((120 + 15 * labels).byte().view(-1, 1, 1, 1), labels, labels >= 0)  # pixels 7.5/255 from that
+    >>> level, accuracies = noise_level(compare, split)  # P(noise > 7.5/255) is 3 % at 4/255, 11 % at 6/255
+    >>> round(255 * level), accuracies.round(1).tolist()
+    (6, [1.0, 1.0, 1.0, 0.9])
     """
     clean = float(sweep(model, split.images, split.labels, "gaussian", [0.0], 1).accuracy.iloc[0])
     largest = float(split.labels.bincount().max()) / len(split)
@@ -49,6 +58,10 @@ def settle(
     them, a pilot run of `normal` on seed 0 is trained, and the noise level is what costs it COST on the validation split. training: of
     `train_all`, for that run: budget, backend, address. Raises train.OutOfTime where the budget ends before it does; InputError for
     another noise than Gaussian, which is what runs are measured under.
+
+    >>> settle("digits")
+    Traceback (most recent call last):
+    penultimate.InputError: digits has its presets: only for one's own data (a folder, an .npz file) is anything settled
     """
     from ..jobs import train_all
 

@@ -10,11 +10,18 @@ from ..methods import METHODS
 from ..runs import Config
 from . import published, rates, replication
 
+SHOWN = (0.0, 8 / 255, 0.06, 32 / 255)  # noise levels: clean, the printed table's, the one trained with, the strongest
 SELECTED = "best_on_test=True"  # changes no weights: the same run, of which one more epoch is looked at
 
 
 def measured(preset: str, level: float, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """All runs of a preset measured at a noise level: arm (`replication.arm`), seed, code (its version), accuracy after the last epoch."""
+    """All runs of a preset measured at a noise level: arm (`replication.arm`), seed, code (its version), accuracy (0 to 1) after the last
+    epoch.
+
+    >>> runs = measured("small", 8 / 255)
+    >>> runs.columns.tolist(), {"both", "both, bn=clean"} <= set(runs.arm)
+    (['arm', 'seed', 'code', 'accuracy'], True)
+    """
     rows = [
         (replication.arm(record["config"]), record["config"]["seed"], record["environment"]["code"], accuracy)
         for record in published.every(preset, dataset, folder)
@@ -48,6 +55,9 @@ def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifa
     apart train the same weights, and are compared with each other too; methods that trained for other epochs than the preset's with those
     that trained as long; `proposed` with `normal` at matched compute, and, where it takes cross-entropy on noisy logits, with `both`, which
     it then is but for the paper's loss.
+
+    >>> {"both, bn=clean − both", "both, bn=clean − both, bn=separate", "both trained again − both"} <= set(switched("small").what)
+    True
     """
     runs, pairs = measured(preset, level, dataset, folder), []
     for arm in sorted({arm for arm in runs.arm if "," in arm}, key=lambda arm: (list(METHODS).index(_method(arm)), arm)):
@@ -79,7 +89,12 @@ def _rows(rows: list[tuple]) -> pd.DataFrame:
 
 def selected(preset: str = "small", level: float = 8 / 255, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """What choosing the epoch on the test set adds: accuracy at the epoch that is best on clean test images minus that at the last one, of
-    the same run, in points: what, mean, low, high (95 % interval over seeds), n; runs with nothing else changed."""
+    the same run, in points: what, mean, low, high (95 % interval over seeds), n; runs with nothing else changed.
+
+    >>> rows = selected("small", 0.0)
+    >>> rows.what[0], bool((rows["mean"] >= 0).all())  # on clean images no epoch is better than the best
+    ('normal, best epoch on test − last', True)
+    """
     found = {}
     for record in records.read(folder, dataset):
         measured, changed = record["metrics"], records.changed(record["config"])
@@ -92,7 +107,11 @@ def selected(preset: str = "small", level: float = 8 / 255, dataset: str = "cifa
 
 def at_own_rates(preset: str = "small", level: float = 8 / 255, dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """`proposed` minus each rival of `replication.COMPARED`, each at the learning rate of `rates.own`, in points, for the seeds that both
-    have there: what, mean, low, high (95 % interval), n."""
+    have there: what, mean, low, high (95 % interval), n.
+
+    >>> at_own_rates().what.str.partition(" − ")[2].str.partition(",")[0].tolist()  # the rivals; each has its learning rate beside it
+    ['normal', 'noisy', 'both', 'stability']
+    """
     runs, best = measured(preset, level, dataset, folder), rates.own(rates.tried(preset, dataset, folder))
     arms = {m: replication.arm(Config(dataset=dataset, preset=preset, method=m, lr=lr)) for m, lr in best.items()}
     rows = []
@@ -101,3 +120,16 @@ def at_own_rates(preset: str = "small", level: float = 8 / 255, dataset: str = "
             values = [100 * value for value in apart(runs, arms["proposed"], arms[rival])]
             rows.append((f"proposed, {best['proposed']:g} − {rival}, {best[rival]:g}", *seed_interval(values), len(values)))
     return _rows(rows)
+
+
+def markdown() -> str:
+    """RESULTS' table: `switched` at the small scale, a column a noise level, for people; without what rests on one seed."""
+    told = {}
+    for level in SHOWN:
+        for row in switched("small", level).query("n > 1").itertuples():
+            cell = records.cell(row.mean / 100, row.low / 100, row.high / 100, signed=True)
+            told.setdefault(row.what, {})[records.level_name(level)] = cell
+            told[row.what]["seeds"] = str(row.n)
+    columns = [*map(records.level_name, SHOWN), "seeds"]
+    table = pd.DataFrame.from_dict(told, "index", columns=columns).rename_axis("points")
+    return f"{records.pipes(table)}\n\n*{records.caption(published.every('small'), 'seeds as in the last column')}*"

@@ -102,7 +102,11 @@ def severities(runs: list[Run], device: str = "cpu", draws: int = DRAWS, root: P
 
 
 def levels_of(chosen: dict) -> dict[str, list]:
-    """Perturbation -> its distinct levels, weakest first; two targets may share one."""
+    """Perturbation -> its distinct levels, weakest first; two targets may share one.
+
+    >>> levels_of({"perturbations": {"occlusion": [{"level": 0.125}, {"level": 0.125}, {"level": 0.25}]}})
+    {'occlusion': [0.125, 0.25]}
+    """
     as_level = lambda level: tuple(level) if isinstance(level, list) else level  # noqa: E731
     return {name: list(dict.fromkeys(as_level(row["level"]) for row in rows)) for name, rows in chosen["perturbations"].items()}
 
@@ -137,7 +141,12 @@ def measure(run: Run, chosen: dict, device: str = "cpu", images: int = 1000, dra
 
 def matrix_configs(chosen: dict, seeds: list[int]) -> list[Config]:
     """`both` and `proposed` trained with each noise of MATRIX: uniform and Laplace of the Gaussian's standard deviation, salt and pepper
-    of the level that harms `normal` as much (`matched`)."""
+    of the level that harms `normal` as much (`matched`).
+
+    >>> chosen = {"dataset": "digits", "preset": "digits", "matched": {"sigma": 0.3, "salt_pepper": 0.2}}
+    >>> [(c.method, c.noise, c.sigma) for c in matrix_configs(chosen, [0])][:3]
+    [('both', 'uniform', 0.3), ('both', 'laplace', 0.3), ('both', 'salt_pepper', 0.2)]
+    """
     which, matched = dict(dataset=chosen["dataset"], preset=chosen["preset"]), chosen["matched"]
     level = {"salt_pepper": matched["salt_pepper"]}
     return [

@@ -45,7 +45,11 @@ class Transfer(NamedTuple):
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> Transfer:
-    """The transfer records of a data set, see `measured.read`. Raises InputError where one was measured at other severities."""
+    """The transfer records of a data set, see `measured.read`. Raises InputError where one was measured at other severities.
+
+    >>> read().table.columns.tolist()
+    ['method', 'noise', 'seed', 'perturbation', 'level', 'severity', 'accuracy', 'correct']
+    """
     found = measured.read("transfer", folder, dataset, preset)
     path = measured.home("transfer", folder, dataset, preset) / SEVERITIES
     chosen = checks.read(path, checks.severities, "choice of severities")
@@ -87,19 +91,35 @@ def sets(folder: str | Path | None = None) -> dict[str, Transfer]:
 
 
 def own(table: pd.DataFrame) -> pd.DataFrame:
-    """The preset's own runs: trained with Gaussian noise, or with none."""
+    """The preset's own runs: trained with Gaussian noise, or with none.
+
+    >>> own(pd.DataFrame({"method": ["normal", "both"], "noise": ["gaussian", "laplace"]})).method.tolist()
+    ['normal']
+    """
     return table[table.noise == "gaussian"]
 
 
 def gains(table: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
-    """Each method's accuracy minus the baseline's, paired: perturbation, method, level (the target, mildest first), mean, low, high, n."""
+    """Each method's accuracy minus the baseline's, paired: perturbation, method, level (the target, mildest first), mean, low, high, n.
+
+    >>> table = pd.DataFrame({"method": ["normal", "both"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.75, 0.25, 0.75]})
+    >>> table = table.assign(noise="gaussian", perturbation="blur", level=0.9, correct=None)
+    >>> gains(table)[["perturbation", "method", "level", "mean", "n"]].to_numpy().tolist()
+    [['blur', 'both', 0.9, 0.375, 2]]
+    """
     parts = [differences(rows, baseline).assign(perturbation=name) for name, rows in own(table).groupby("perturbation", sort=False)]
     return pd.concat([part.sort_values("level", ascending=False, kind="stable") for part in parts], ignore_index=True)
 
 
 def pooled(table: pd.DataFrame, perturbations: tuple[str, ...]) -> pd.DataFrame:
     """One row per run, all severities of some perturbations together: method, noise, seed, level (0), accuracy (their mean, each
-    perturbation alike), correct (perturbations, N) mean over draws and severities."""
+    perturbation alike), correct (perturbations, N) mean over draws and severities.
+
+    >>> run = dict(method="both", noise="gaussian", seed=0, perturbation="blur")  # at two severities, one draw of two images
+    >>> table = pd.DataFrame([run | dict(accuracy=1.0, correct=np.ones((1, 2))), run | dict(accuracy=0.5, correct=np.eye(1, 2))])
+    >>> pooled(table, ("blur",))[["accuracy", "correct"]].to_numpy()[0].tolist()
+    [0.75, array([[1. , 0.5]])]
+    """
     rows = []
     for (method, noise, seed), run in table[table.perturbation.isin(perturbations)].groupby(["method", "noise", "seed"], sort=False):
         accuracy = run.groupby("perturbation").accuracy.mean().mean()
@@ -110,7 +130,11 @@ def pooled(table: pd.DataFrame, perturbations: tuple[str, ...]) -> pd.DataFrame:
 
 
 def averages(table: pd.DataFrame, baseline: str = "normal") -> pd.DataFrame:
-    """`gains`, averaged over severities, for each perturbation and for all but Gaussian noise: perturbation, method, mean, low, high, n."""
+    """`gains`, averaged over severities, for each perturbation and for all but Gaussian noise: perturbation, method, mean, low, high, n.
+
+    >>> averages(read().table.query("method in ('normal', 'both')")).perturbation.tolist()[-3:]
+    ['contrast', 'jpeg', 'all but gaussian']
+    """
     groups = {name: (name,) for name in PERTURBATIONS} | {"all but gaussian": OTHERS}
     parts = [differences(pooled(own(table), names), baseline).assign(perturbation=title) for title, names in groups.items()]
     return pd.concat(parts, ignore_index=True)
@@ -120,6 +144,9 @@ def by_noise(table: pd.DataFrame, method: str) -> pd.DataFrame:
     """Accuracy of a method by the noise it was trained with (index: seed, trained; columns: test noises of TRAINED), over severities.
 
     Without noise the method is what WITHOUT_NOISE says. Empty where a training noise was not measured.
+
+    >>> by_noise(read().table, "both").xs("none", level="trained").columns.tolist()
+    ['gaussian', 'uniform', 'laplace', 'salt_pepper']
     """
     own_runs = table[(table.method == method) | ((table.method == WITHOUT_NOISE[method]) & (table.noise == "gaussian"))]
     columns = {}
@@ -132,7 +159,11 @@ def by_noise(table: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def matrix(table: pd.DataFrame, method: str) -> pd.DataFrame:
-    """`by_noise` over seeds: trained, perturbation, mean, low, high, n."""
+    """`by_noise` over seeds: trained, perturbation, mean, low, high, n.
+
+    >>> matrix(read().table, "both").trained.unique().tolist()
+    ['none', 'gaussian', 'uniform', 'laplace', 'salt_pepper']
+    """
     runs = by_noise(table, method)
     return pd.DataFrame([
         dict(zip(("trained", "perturbation", "mean", "low", "high", "n"), (trained, name, *seed_interval(part), len(part)), strict=True))
@@ -142,7 +173,11 @@ def matrix(table: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def specific(table: pd.DataFrame, method: str) -> pd.DataFrame:
     """By test noise, paired by seed: trained with it minus the mean of those trained with the others of TRAINED (`specific`), and that mean
-    minus training without noise (`protects`): rule, measure (in words), perturbation, mean, low, high, n."""
+    minus training without noise (`protects`): rule, measure (in words), perturbation, mean, low, high, n.
+
+    >>> specific(read().table, "both").measure.tolist()[:2]
+    ['gaussian, trained with it − with the others', 'gaussian, trained with the others − without noise']
+    """
     runs, rows = by_noise(table, method), []
     for name in TRAINED if len(runs) else ():
         by_seed = runs[name].unstack("trained").dropna()
@@ -156,7 +191,13 @@ def specific(table: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def calibrations(found: Transfer) -> pd.DataFrame:
-    """One row per run of the preset's own and condition (clean, noisy): method, seed, condition, ece, over (overconfidence), bins."""
+    """One row per run of the preset's own and condition (clean, noisy): method, seed, condition, ece, over (overconfidence), bins.
+
+    >>> bins = {"count": [1, 2], "confidence": [0.5, 2.0], "correct": [0, 1]}
+    >>> record = {"config": dict(method="both", noise="gaussian", seed=0), "calibration": {"clean": bins}}
+    >>> calibrations(Transfer([record], {}, None)).drop(columns="bins").to_numpy().tolist()  # (|0 - 0.5| + |1 - 2|) / 3
+    [['both', 0, 'clean', 0.5, 0.5]]
+    """
     rows = []
     for record in found.records:
         for condition, bins in record["calibration"].items() if record["config"]["noise"] == "gaussian" else ():
@@ -166,7 +207,13 @@ def calibrations(found: Transfer) -> pd.DataFrame:
 
 
 def better_calibrated(found: Transfer, condition: str) -> pd.DataFrame:
-    """Rival's ECE minus that of `proposed`, paired by seed: rival, mean, low, high, n."""
+    """Rival's ECE minus that of `proposed`, paired by seed: rival, mean, low, high, n.
+
+    >>> of = lambda right: {"clean": {"count": [100], "confidence": [75.0], "correct": [right]}}  # all at 75 %
+    >>> run = lambda name, right: {"config": dict(method=name, noise="gaussian", seed=0), "calibration": of(right)}
+    >>> better_calibrated(Transfer([run("normal", 50), run("proposed", 75)], {}, None), "clean")[["rival", "mean"]].to_numpy().tolist()
+    [['normal', 0.25]]
+    """
     errors = calibrations(found).query("condition == @condition").pivot(index="seed", columns="method", values="ece")
     rivals = [name for name in METHODS if name in errors and name != "proposed"] if "proposed" in errors else []
     apart = {rival: (errors[rival] - errors["proposed"]).dropna() for rival in rivals}
@@ -176,7 +223,13 @@ def better_calibrated(found: Transfer, condition: str) -> pd.DataFrame:
 
 def reliabilities(found: Transfer) -> pd.DataFrame:
     """Reliability curves over seeds: condition, method, confidence, accuracy, low, high, share (of the predictions), for bins in which
-    every seed has FEWEST predictions."""
+    every seed has FEWEST predictions.
+
+    >>> bins = {"count": [1, 100], "confidence": [0.5, 75.0], "correct": [0, 50]}  # too few predictions in the first
+    >>> record = {"config": dict(method="both", noise="gaussian", seed=0), "calibration": {"clean": bins}}
+    >>> reliabilities(Transfer([record], {}, None))[["confidence", "accuracy"]].to_numpy().tolist()
+    [[0.75, 0.5]]
+    """
     rows = []
     for (condition, method), runs in calibrations(found).groupby(["condition", "method"], sort=False):
         count, confidence, correct = (np.array([bins[name] for bins in runs.bins]) for name in ("count", "confidence", "correct"))
@@ -210,7 +263,12 @@ def claims(folder: str | Path | None = None) -> pd.DataFrame:
 
 def strengths(found: Transfer) -> pd.DataFrame:
     """The severities for people: a row for each perturbation, a column for each target; in brackets what `normal` kept, where that lies
-    further than NEAR from the target with a mark."""
+    further than NEAR from the target with a mark.
+
+    >>> rows = [{"target": 0.9, "level": 0.42, "share": 0.91}, {"target": 0.5, "level": 2.3, "share": 0.61}]
+    >>> strengths(Transfer([], {"perturbations": {"blur": rows}}, None)).loc["blur"].to_dict()
+    {'90 %': '0.42 (91 %)', '50 %': '2.3 (61 %, not reached)'}
+    """
 
     def shown(row: dict) -> str:
         level = "+".join(f"{part:.3g}" for part in np.atleast_1d(row["level"]))
@@ -221,7 +279,11 @@ def strengths(found: Transfer) -> pd.DataFrame:
 
 
 def caption(found: Transfer) -> str:
-    """What stands beside every number: data, n, draws, hardware."""
+    """What stands beside every number: data, n, draws, hardware.
+
+    >>> caption(sets()["digits"]).partition(";")[0]
+    'digits, 450 test images, 5 draws of what is random'
+    """
     runs, first = own(found.table), found.records[0]
     seeds = runs.groupby("method", sort=False).seed.nunique()
     machines = ", ".join(sorted({f"{r['environment']['device']}, torch {r['environment']['torch']}" for r in found.records}))

@@ -32,7 +32,11 @@ def judge(evidence: list[Evidence]) -> str:
 
 
 def by_outcomes(found: set[str]) -> str:
-    """The verdict that the different outcomes of a claim's evidence (`comparison.verdict`) make."""
+    """The verdict that the different outcomes of a claim's evidence (`comparison.verdict`) make.
+
+    >>> by_outcomes({"holds", "undecided"}), by_outcomes({"holds", "does not hold", "undecided"}), by_outcomes(set())
+    ('holds partly', 'mixed', 'not tested')
+    """
     if not found:
         return "not tested"
     if found == {"holds"}:
