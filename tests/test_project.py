@@ -74,8 +74,8 @@ def test_readmes_training_loop_runs():
 
 
 def test_what_the_library_offers_shows_its_use():
-    """Every public function of the modules that all pages share, of what they stand on, and of what the study makes of runs has an example,
-    which runs as a doctest; in `methods` one serves all."""
+    """Every public function of the modules that all pages share, of what they stand on, and of what the study makes of runs has an example
+    (or shows what it refuses), which runs as a doctest; in `methods` one serves all."""
     without = {"embed.embedding": "UMAP takes many seconds to import", "progress.no_bars": "its answer is the terminal's"}
     without |= dict.fromkeys(("engines.handed_out", "engines.watched", "engines.gone", "engines.cluster"), "needs a cluster")
     without |= dict.fromkeys(("devices.compiles", "devices.graphs_of", "memory.keep_freed"), "its answer is the machine's")

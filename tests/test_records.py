@@ -292,15 +292,19 @@ def test_how_twice_the_epochs_move_the_lead_of_both_is_as_said(pages):
     runs = switches.measured("small", 0.06).set_index(["arm", "seed"]).accuracy
     leads = np.array([[runs[f"both{n}", s] - runs[f"proposed{n}", s] for s in range(4)] for n in ("", ", epochs=24")])
     short, less = (interval(*(100 * value for value in evaluate.seed_interval(found))) for found in (leads[0], leads[0] - leads[1]))
-    assert f"after 12 epochs it is by {short} on the same seeds, {less} more" in pages["RESULTS.md"]
+    assert f"After 12 epochs its lead at the noise trained with is {short} on the same seeds, {less} more" in pages["RESULTS.md"]
     again = [runs[f"both, {switches.SELECTED}", s] - runs[f"proposed, {switches.SELECTED}", s] for s in range(3)]
     later, undecided = (interval(*(100 * value for value in evaluate.seed_interval(found))) for found in (again, again - leads[1, :3]))
-    assert f"beside those trained again, three seeds, by {later}, and {undecided} more" in pages["RESULTS.md"]
-    assert f"after 12 epochs, same seeds, {short}; beside three trained again {later})" in pages["README.md"]
+    assert f"with both methods trained again (three seeds) {later}, {undecided} more" in pages["RESULTS.md"]
+    assert f"after 12 epochs {short} on the same seeds, {later} where both were trained again, three seeds;" in pages["README.md"]
     over = sorted(100 * (runs["proposed, epochs=24", s] - runs["normal, epochs=24", s]) for s in range(4))
-    assert "seed by seed {0:.1f}, {1:.1f}, {2:.1f} and {3:.1f})".format(*over) in pages["RESULTS.md"]
-    before = small(8 / 255, "proposed, epochs=24", "normal, epochs=24", range(3))
-    assert f"With three seeds 8/255 was undecided, {before};" in pages["RESULTS.md"]
+    assert "the four seeds have {:.1f}, {:.1f}, {:.1f} and {:.1f})".format(*over) in pages["RESULTS.md"]
+    ours, normal, both = (f"{method}, epochs=24" for method in ("proposed", "normal", "both"))
+    pairs = ((8 / 255, ours, normal), (0.06, ours, normal), (0.0, both, ours))
+    at_8, trained, clean = (small(*pair, range(3)) for pair in pairs)
+    assert f"(with three seeds undecided, {at_8}; the fourth" in pages["README.md"]
+    told = f"with these 8/255 was undecided, {at_8}; so was, once corrected for the number of claims, the gain at the noise trained with, "
+    assert f"{told}{trained}; and `both` was ahead on clean images, {clean}." in pages["RESULTS.md"]
 
 
 def test_one_pass_and_two_beside_the_first_trainings_are_as_said(pages):
@@ -624,7 +628,9 @@ def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(p
     assert f"clean points at width 8 ({cost} where each method has" in pages["README.md"]
     runs, levels = switches.measured("small", 0.06), (0.0, 8 / 255, 0.06)
     again = [switches.apart(runs, f"{method}, {switches.SELECTED}", method) for method in ("normal", "both", "proposed")]
-    moved, number = np.concatenate(again), {7: "seven", 9: "nine"}
+    moved, number = np.concatenate(again), {7: "seven", 9: "nine", 12: "twelve"}
+    versions = {record["environment"]["code"] for record in published.every("small")}
+    assert f"The runs of `small` are from {number[len(versions)]} versions of the code" in pages["RESULTS.md"]
     told = f"upwards in {number[(moved > 0).sum()]} of {number[len(moved)]} runs"
     assert f"by up to {100 * abs(moved).max():.1f} points at the noise trained with, and {told}" in pages["RESULTS.md"]
     higher = {"noisy": 0.2, "both": 0.2, "stability": 0.2, "normal": 0.1, "proposed": 0.1}

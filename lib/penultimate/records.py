@@ -186,7 +186,7 @@ def caption(found: list[dict], seeds: str | None = None) -> str:
     over = {True: "t intervals over seeds" + _agreeing(found), False: "bootstrap intervals over test images"}
     interval = " or, where n = 1, ".join(over[several] for several in sorted({n > 1 for n in counts.values()}, reverse=True))
     machine = lambda r: f"{r['environment']['device']}, {counted(r['environment']['threads'], 'thread')}, torch {r['environment']['torch']}"  # noqa: E731
-    devices, first = ", ".join(sorted({machine(r) for r in found})), found[0]
+    devices, first = " and ".join(sorted({machine(r) for r in found})), found[0]
     sizes, draws = first["data"]["images"], len(first["metrics"]["last"]["gaussian"]["accuracy"][0])
     n = seeds or f"n = {seeds_told(counts)}"
     return (

@@ -4,7 +4,7 @@ A record: name, config, environment, data, settings, seconds, and on `test_image
     clean        whether each is classified correctly (bits)
     apgd         norm -> whether it still is within each of BUDGETS under APGD (bits, budgets x images)
     autoattack   norm -> the same at the MIDDLE budget under the standard AutoAttack, on the first `autoattack_images`, where it was run,
-                 by the machine and code of settings' `autoattack_environment`
+                 by the machine and code of settings' `autoattack_environment` (the oldest records lack it)
     checks       `attacks.masking_checks` in L-inf at the middle budget, on the first `checked_images`
     certified    smoothing noise -> right and abstains (bits), radius, on the first `certified_images`: of the SMOOTHED classifier
 
@@ -63,7 +63,7 @@ def measure(
 ) -> dict:  # fmt: skip
     """The record of a run (see the module), without AutoAttack; sources: name -> run whose adversarial images are tried on it.
 
-    Which they were depends on the runs that were asked for together: `settings` names them.
+    Which these are depends on what was asked for together: settings' `sources` names them.
     """
     started, config = time.perf_counter(), run.config
     splits, model = data.load(config.dataset, root, config.image_size), run.model.to(device)
@@ -101,7 +101,7 @@ def with_autoattack(record: dict, run: Run, images: int, device: str = "cpu", ro
     for norm, budget in each([*record["settings"]["middle"].items()], run.config.name, "AutoAttack"):
         found[norm] = evaluate.pack(attacks.adversarial_correct(run.model.to(device), x, y, norm, budget, "autoattack"))
     seconds = round(record["seconds"] + time.perf_counter() - started, 1)
-    added = {"autoattack_images": images, "autoattack_environment": environment(device)}  # a later day's: the machine may be another
+    added = {"autoattack_images": images, "autoattack_environment": environment(device)}  # later, perhaps on another machine
     return record | {"autoattack": found, "settings": record["settings"] | added, "seconds": seconds}
 
 

@@ -270,8 +270,8 @@ def trace_centroids(config: Config, root=None) -> dict[str, list[float]]:
     the class radius. gradient: mean ||dL_margin / dq|| over ||dCE / dq||. Features in evaluation mode.
 
     >>> found = trace_centroids(Config(method="proposed", width=4, dim=8, images=64, batch=32, epochs=2))
-    >>> found["epoch"], list(found), min(found["drift"]) >= 0
-    ([1, 2], ['epoch', 'drift', 'gradient'], True)
+    >>> found["epoch"], list(found)
+    ([1, 2], ['epoch', 'drift', 'gradient'])
     """
     splits = data.load(config.dataset, root, config.image_size)
     trainer, rows = Trainer(config, splits, "cpu"), []

@@ -130,9 +130,8 @@ def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder:
     low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero; none of one seed alone), printed (the
     paper's gain; nan where it is not known or the preset is of another scale), lies (`where_it_lies`).
 
-    >>> printed = gains(8 / 255).set_index("what").printed
-    >>> printed[["brief, last epoch", "small, last epoch"]].tolist()  # 91.15 − 90.06; `small` is of another scale
-    [1.09, nan]
+    >>> gains(8 / 255).set_index("what").lies["small, last epoch"]  # nothing: of another scale than the paper's
+    ''
     """
     paper, rows = printed(level, dataset), []
     for preset, checkpoint in COLUMNS:
@@ -217,9 +216,8 @@ def rehearsed(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.
     """Trials of a few steps of the preset `paper`, kept apart from results: method, width, steps, loss (mean over them), seconds a step,
     device. The smoke runs of `replicate` are no such trials.
 
-    >>> seconds = rehearsed()["seconds a step"].groupby("method").mean()
-    >>> bool(seconds["proposed"] > seconds["normal"])  # two views of each image
-    True
+    >>> rehearsed().columns.tolist()
+    ['width', 'steps', 'loss', 'seconds a step', 'device']
     """
     kept, rows = _kept(folder, "rehearsal", dataset), []
     for record in (r for r in kept if r["config"]["preset"] == "paper" and r["config"]["seed"] < TRIAL_SEED):
@@ -257,7 +255,7 @@ def searched(preset: str, dataset: str = "cifar10", folder: str | Path | None = 
     """`rates.by_rate` of the runs by which a preset's learning rates were chosen (`replication.search`); nan where one broke off.
 
     >>> shown = searched("brief")
-    >>> shown.index.tolist() == list(METHODS), set(shown["noisy"]) <= set(replication.SEARCHES["brief"][0])
+    >>> shown.index.tolist() == list(METHODS), bool(shown["noisy"][0.03].notna().all())  # no method broke off at 0.03
     (True, True)
     """
     names = {config.name for config in replication.search(preset, dataset)}

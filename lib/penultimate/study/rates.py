@@ -112,7 +112,7 @@ def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
         config, last, measured = record["config"], record["history"][-1], record["metrics"]["last"]["gaussian"]
         longer = f", {config['epochs']} epochs" * (config["epochs"] != PRESETS[config["preset"]]["epochs"])
         passes = f", bn {config['bn']}" * (config["bn"] != DEFAULTS["bn"])
-        mixed = ", noisy CE" * (config["ce_noisy"] > 0)
+        mixed = ", noisy CE" * (config["ce_noisy"] == 0.5)
         row = {"arm": f"{config['method']} {config['lr']:g}{longer}{passes}{mixed}"}
         row |= {key: config[key] for key in (*ARM, "seed")}
         row |= {"validation, noisy": last["validation_noisy"], "validation, clean": last["validation"]}

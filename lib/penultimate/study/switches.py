@@ -10,7 +10,7 @@ from ..methods import METHODS
 from ..runs import Config
 from . import published, rates, replication
 
-SHOWN = (0.0, 8 / 255, 0.06, 32 / 255)  # noise levels: clean, the printed table's, the one trained with, the strongest
+LEVELS = (0.0, 8 / 255, 0.06, 32 / 255)  # noise levels: clean, the printed table's, the one trained with, the strongest
 SELECTED = "best_on_test=True"  # changes no weights: the same run, of which one more epoch is looked at
 
 
@@ -125,11 +125,11 @@ def at_own_rates(preset: str = "small", level: float = 8 / 255, dataset: str = "
 def markdown() -> str:
     """RESULTS' table: `switched` at the small scale, a column a noise level, for people; without what rests on one seed."""
     told = {}
-    for level in SHOWN:
+    for level in LEVELS:
         for row in switched("small", level).query("n > 1").itertuples():
             cell = records.cell(row.mean / 100, row.low / 100, row.high / 100, signed=True)
             told.setdefault(row.what, {})[records.level_name(level)] = cell
             told[row.what]["seeds"] = str(row.n)
-    columns = [*map(records.level_name, SHOWN), "seeds"]
+    columns = [*map(records.level_name, LEVELS), "seeds"]
     table = pd.DataFrame.from_dict(told, "index", columns=columns).rename_axis("points")
     return f"{records.pipes(table)}\n\n*{records.caption(published.every('small'), 'seeds as in the last column')}*"
