@@ -585,15 +585,13 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
         arm = (
             f"{config['method']} {config['lr']}" + ", 20 epochs" * (config["epochs"] == 20) + ", bn separate" * (config["bn"] == "separate")
         )
-        arm += ", noisy CE" * (config["ce_noisy"] == 0.5)
         (row,) = runs[(runs.arm == arm) & (runs.seed == config["seed"])].to_dict("records")
         accuracies[arm, config["seed"]] = correct[[0, 1, 2, -1]].mean((1, 2))
         assert config["epochs"] == row["epochs"] in (10, 20)
         shown = [row[f"test, {records.level_name(level)}"] for level in (0.0, 0.031373, 0.06, STRONGEST)]
         assert shown == pytest.approx(accuracies[arm, config["seed"]], abs=1e-6)
     for method, best in (("normal", 0.03), ("proposed", 0.1), ("both", 0.3)):
-        own = runs[(runs.method == method) & (runs.epochs == 10) & (runs.bn == "joint") & (runs.ce_noisy == 0)]
-        own = own[own.groupby("arm").seed.transform("size") == 3]
+        own = runs[(runs.method == method) & (runs.epochs == 10) & (runs.bn == "joint") & (runs.groupby("arm").seed.transform("size") == 3)]
         assert [own[own.seed == seed].set_index("lr")["validation, noisy"].idxmax() for seed in range(3)] == [best] * 3
     first = runs[runs.seed == 0].set_index("arm").filter(like="test, ")
     assert all((first.loc[f"proposed {lr}"] < first.loc["proposed 0.1"]).all() for lr in (0.01, 0.3))  # 'worse everywhere'
@@ -601,9 +599,6 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
     assert sorted(longer.idxmax()) == [0.03, 0.03, 0.3]  # 'on two seeds of three'
     table = rates.apart_by_width()
     for one, other in rates.PAIRS:
-        if one not in TRIED:
-            assert f"{one} − {other}" not in table.index
-            continue
         seeds = sorted(set(TRIED[one]) & set(TRIED[other]))
         apart = [accuracies[one, seed] - accuracies[other, seed] for seed in seeds]
         cells = [interval(*(100 * value for value in evaluate.seed_interval(level))) for level in zip(*apart, strict=True)]

@@ -24,10 +24,8 @@ PAIRS = (
     ("normal 0.01", "normal 0.03"), ("normal 0.1", "normal 0.03"), ("normal 0.3", "normal 0.03"),
     ("both 0.1, bn separate", "proposed 0.1, bn separate"),  # a BatchNorm pass for each view
     ("both 0.1, bn separate", "both 0.1"), ("proposed 0.1, bn separate", "proposed 0.1"),
-    ("proposed 0.1, noisy CE", "both 0.1"), ("proposed 0.1, noisy CE", "proposed 0.1"),  # the paper's loss on top of `both`
 )  # fmt: skip
 COMPARED = 16  # the width at which they are
-ARM = ("method", "width", "epochs", "lr", "bn", "ce_noisy")  # what the runs of `by_width` differ in
 SEARCHED = 0  # the seed whose validation accuracies choose a learning rate; results rest on it too, on its test accuracies
 
 
@@ -97,39 +95,37 @@ def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
 
 
 def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Of runs that tried learning rates, BatchNorm's ways and cross-entropy on noisy logits (`ce_noisy`) in narrow networks afterwards:
-    arm, those of ARM, seed; accuracy (0 to 1) on the validation split, with the training noise and without, and on test images at the
-    levels SHOWN.
+    """Of runs that tried learning rates and BatchNorm's ways in narrow networks afterwards: arm, method, width, epochs, lr, bn, seed;
+    accuracy (0 to 1) on the validation split, with the training noise and without, and on test images at the levels SHOWN.
 
     No choice rests on them.
 
     >>> runs = by_width()
-    >>> runs.columns.tolist()[:8], {"normal 0.03", "normal 0.03, 20 epochs", "both 0.1, bn separate"} <= set(runs.arm)
-    (['arm', 'method', 'width', 'epochs', 'lr', 'bn', 'ce_noisy', 'seed'], True)
+    >>> runs.columns.tolist()[:7], {"normal 0.03", "normal 0.03, 20 epochs", "both 0.1, bn separate"} <= set(runs.arm)
+    (['arm', 'method', 'width', 'epochs', 'lr', 'bn', 'seed'], True)
     """
     rows = []
     for record in records.read(Path(folder) if folder else records.COMMITTED / "rates", dataset):
         config, last, measured = record["config"], record["history"][-1], record["metrics"]["last"]["gaussian"]
         longer = f", {config['epochs']} epochs" * (config["epochs"] != PRESETS[config["preset"]]["epochs"])
         passes = f", bn {config['bn']}" * (config["bn"] != DEFAULTS["bn"])
-        mixed = ", noisy CE" * (config["ce_noisy"] == 0.5)
-        row = {"arm": f"{config['method']} {config['lr']:g}{longer}{passes}{mixed}"}
-        row |= {key: config[key] for key in (*ARM, "seed")}
+        row = {"arm": f"{config['method']} {config['lr']:g}{longer}{passes}"}
+        row |= {key: config[key] for key in ("method", "width", "epochs", "lr", "bn", "seed")}
         row |= {"validation, noisy": last["validation_noisy"], "validation, clean": last["validation"]}
         levels = [(measured["levels"][i], measured["accuracy"][i]) for i in SHOWN]
         rows.append(row | {f"test, {records.level_name(level)}": sum(draws) / len(draws) for level, draws in levels})
-    return pd.DataFrame(rows).sort_values([*ARM, "seed"], ignore_index=True)
+    return pd.DataFrame(rows).sort_values(["method", "width", "epochs", "lr", "bn", "seed"], ignore_index=True)
 
 
 def told_by_width() -> pd.DataFrame:
     """`by_width` for people: mean and 95 % interval over seeds, in per cent.
 
-    >>> told_by_width().columns.tolist()[:7]
-    ['width', 'epochs', 'learning rate', 'bn', 'ce_noisy', 'validation, noisy', 'validation, clean']
+    >>> told_by_width().columns.tolist()[:6]
+    ['width', 'epochs', 'learning rate', 'bn', 'validation, noisy', 'validation, clean']
     """
-    groups = by_width().drop(columns="arm").groupby(list(ARM), sort=False)
+    groups = by_width().drop(columns="arm").groupby(["method", "width", "epochs", "lr", "bn"], sort=False)
     shown = groups.agg(lambda values: records.cell(*seed_interval(values))).drop(columns="seed").assign(seeds=groups.size())
-    return shown.reset_index(list(ARM[1:])).astype(str).rename(columns={"lr": "learning rate"})
+    return shown.reset_index(["width", "epochs", "lr", "bn"]).astype(str).rename(columns={"lr": "learning rate"})
 
 
 def apart_by_width() -> pd.DataFrame:
@@ -144,8 +140,6 @@ def apart_by_width() -> pd.DataFrame:
     tests, rows = [column for column in runs if column.startswith("test, ")], {}
     for one, other in PAIRS:
         found = (runs[runs.arm == one][tests] - runs[runs.arm == other][tests]).dropna()
-        if found.empty:
-            continue  # not run
         cells = {column.removeprefix("test, "): records.cell(*seed_interval(found[column]), signed=True) for column in tests}
         rows[f"{one} − {other}"] = cells | {"seeds": str(len(found))}
     return pd.DataFrame.from_dict(rows, "index").rename_axis("method and learning rate")
