@@ -13,7 +13,7 @@ from penultimate.evaluate import pack, unpack
 from penultimate.model import predict
 from penultimate.runs import Run, load_or_train
 from penultimate.show import figures_adversary as draw
-from penultimate.study import adversary, adversary_rules, adversary_tables, checks
+from penultimate.study import adversary, adversary_links, adversary_rules, adversary_tables, checks
 from penultimate.support import files
 
 
@@ -135,13 +135,13 @@ def test_curvature_is_joined_to_the_image_that_it_belongs_to(tmp_path):
     record, order = made(0, "normal", 0.5), adversary.chosen(450, 450)
     files.write_json(tmp_path / checks.place(record), record)
     rows = adversary_rules.read(tmp_path)
-    (one,) = adversary_rules.joined(rows, curvature_rows(order)).itertuples()
+    (one,) = adversary_links.joined(rows, curvature_rows(order)).itertuples()
     assert (one.images["kappa"] == order[:20]).all() and one.survived.tolist() == [2.0] * 10 + [0.0] * 10 and one.accuracy == 0.5
-    (one,) = adversary_rules.joined(rows, curvature_rows(order), 0.3).itertuples()
+    (one,) = adversary_links.joined(rows, curvature_rows(order), 0.3).itertuples()
     assert len(one.images["kappa"]) == 5 and one.survived.tolist() == [0.35] * 5
     other = curvature_rows(order).assign(record=[{"name": "another run", "data": {"test_images": 40}}])
     with pytest.raises(InputError, match="was attacked, the curvature is of another run: measure both of one run"):
-        adversary_rules.joined(rows, other)
+        adversary_links.joined(rows, other)
 
 
 def test_between_methods_by_hand():
@@ -149,10 +149,10 @@ def test_between_methods_by_hand():
         [("flat", m, s, x, 0.1 * x + 0.01 * s) for s in (0, 1) for m, x in zip("abc", (1.0, 2.0, 3.0), strict=True)],
         columns=["panel", "method", "seed", "decades", "gain"],
     )
-    found = adversary_rules.between(gains).set_index("what")
+    found = adversary_links.between(gains).set_index("what")
     assert found["mean"]["rho"] == 1 and found["mean"]["slope"] == pytest.approx((0.1 + 0.103) / 2) and found["mean"]["r²"] > 0.99
-    assert not len(adversary_rules.between(gains[gains.method != "c"]))  # three methods with `normal`: too few
-    assert "+10.2" in adversary_tables.between_table(adversary_rules.between(gains)).loc["flat", "points a decade"]
+    assert not len(adversary_links.between(gains[gains.method != "c"]))  # three methods with `normal`: too few
+    assert "+10.2" in adversary_tables.between_table(adversary_links.between(gains)).loc["flat", "points a decade"]
 
 
 def test_figures_show_the_numbers(folder):

@@ -19,7 +19,7 @@ from penultimate.metrics import levels_of
 from penultimate.model import predict
 from penultimate.runs import Config, load_or_train
 from penultimate.show import figures_experiments
-from penultimate.study import experiments, grids
+from penultimate.study import centroid_trace, experiments, films, grids
 from penultimate.train import Trainer, kept_epochs, train
 
 ARMS = {"proposed": dict(method="proposed"), "margin": dict(method="discriminative", compact=0.0)}
@@ -140,7 +140,7 @@ def test_differences_are_paired_by_seed():
 def test_along_ends_where_the_record_stands(runs):
     """The features kept at the last epoch are those of all 450 test images, in half precision."""
     for run in runs.values():
-        found, shape = experiments.along(run), run.record["metrics"]["last"]["geometry"]
+        found, shape = films.along(run), run.record["metrics"]["last"]["geometry"]
         assert found["epoch"] == kept_epochs(3) and {len(values) for values in found.values()} == {len(found["epoch"])}
         assert {name: found[name][-1] for name in shape} == pytest.approx(shape, rel=2e-3)
         assert found["accuracy"][-1] == pytest.approx(run.record["metrics"]["last"]["gaussian"]["accuracy"][0][0], abs=1e-3)
@@ -151,7 +151,7 @@ def test_drift_and_gradient_against_loops(tiny, digits, tracking):
     trainer = Trainer(tiny(tracking=tracking, mu=0.9, delta_d=50.0), digits, "cpu")
     trainer.epoch(0)
     before = {name: tensor.clone() for name, tensor in trainer.loss.state_dict().items()}
-    found = experiments._centroids_now(trainer)
+    found = centroid_trace._centroids_now(trainer)
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.loss.state_dict().items())  # only looked at
     model, images, labels = trainer.model.eval(), to_unit(trainer.train.images), trainer.train.labels
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_drift_and_gradient_against_loops(tiny, digits, tracking):
 
 
 def test_trace_follows_training_at_the_kept_epochs(tiny):
-    found = experiments.trace_centroids(tiny(tracking="partial"))
+    found = centroid_trace.trace_centroids(tiny(tracking="partial"))
     assert found["epoch"] == kept_epochs(3)[1:] and min(found["drift"]) > 0 and min(found["gradient"]) >= 0
 
 

@@ -84,7 +84,7 @@ def test_what_the_library_offers_shows_its_use():
     judging = ("adversary_rules.claims", "curvature_rules.claims", "transfer_rules.claims", "evidence.explained")
     judging += ("claims_tables.table", "claims_tables.numbers")
     without |= dict.fromkeys(judging, "judges all records, which takes seconds")
-    makers = ("claims_tables", "curvature_tables", "published", "rates", "switches", "transfer_rules")
+    makers = ("claims_tables", "curvature_tables", "published", "rates", "switches", "transfer_tables")
     without |= {f"{name}.markdown": "a table of RESULTS, which shows it" for name in makers}
     shown_by = {"files.read_tensors": "write_tensors", "files.kept": "keep", "own.settings": "settle", "pictures.decode": "own.read"}
     shown_by |= dict.fromkeys(("integrity.finished", "integrity.damage", "integrity.clear"), "finish")

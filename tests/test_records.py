@@ -24,6 +24,7 @@ from penultimate.study import (
     published,
     published_beyond,
     rates,
+    replicated,
     replication,
     switches,
     transfer_rules,
@@ -338,7 +339,7 @@ def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
     broken = {(r["config"]["method"], r["config"]["lr"]) for r in replication.broken_off(folder, "cifar10")}
     assert broken == {("proposed", 0.1), ("proposed", 0.3), ("discriminative", 0.3)}
     chosen = replication.rates(folder)["brief"]
-    assert rates.best(published.searched("brief")) == chosen and published.searched("brief").isna().sum().sum() == 2 * len(broken)
+    assert rates.best(replicated.searched("brief")) == chosen and replicated.searched("brief").isna().sum().sum() == 2 * len(broken)
     assert {method: Config(dataset="cifar10", preset="brief", method=method).lr for method in METHODS} == chosen  # the preset's own
     assert records.read(None, "cifar10", "brief") == published.found("brief")
     assert chosen.pop("stability") == 0.1 and set(chosen.values()) == {0.03} and len(chosen) == 5

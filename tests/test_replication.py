@@ -18,7 +18,7 @@ from penultimate.evaluate import pack
 from penultimate.methods import METHODS
 from penultimate.runs import Config
 from penultimate.show import figures_published
-from penultimate.study import adversary, published, published_beyond, rates, replication, switches
+from penultimate.study import adversary, published, published_beyond, rates, replicated, replication, switches
 
 LEVEL = 8 / 255
 RATES = replication.SEARCHES["tuned"][0]
@@ -177,7 +177,7 @@ def test_smoke_runs_are_no_trials(tmp_path):
     for one in made:
         one["history"], one["data"]["images"]["train"] = [{"epoch": 1, "total": 2.0, "seconds": 20.0}], one["config"]["images"]
     records.collect(made, tmp_path / "rehearsal")
-    table = published.rehearsed(folder=tmp_path)
+    table = replicated.rehearsed(folder=tmp_path)
     assert len(table) == 1 and table.loc["normal", "steps"] == 10 and table.loc["normal", "seconds a step"] == 2
 
 
@@ -470,7 +470,7 @@ def test_a_rate_that_wins_late_leaves_the_runs_at_the_old_one_out_of_the_tables(
         assert kept["config"]["lr"] == rate
         runs = switches.measured("brief", LEVEL, folder=tmp_path).set_index("arm").accuracy.to_dict()
         assert runs == {"both": right} | ({"both, epochs=20": 0.6} if rate == 0.03 else {})
-    counted = published.progress(folder=tmp_path).set_index("step").finished
+    counted = replicated.progress(folder=tmp_path).set_index("step").finished
     assert counted["brief: five methods, three seeds"] == 1
 
 
@@ -483,7 +483,7 @@ def test_the_readme_names_the_steps_by_their_numbers():
     assert f"one command of {len(names)} steps" in text and f"- steps 2 to {last}:" in text and f"`--steps 2-{last}`" in text
     assert f"then five ({number['brief: five seeds']}), and BatchNorm's two other ways ({last - 1}, {last})" in text
     assert f"(2 to {number['brief: discriminative']}; of step {number['brief: learning rates']} the lowest rate, 0.01, is left)" in text
-    counted = published.progress().set_index("step")
+    counted = replicated.progress().set_index("step")
     part = {number[name] for name, row in counted.iterrows() if 0 < row.finished + row["broke off"] < row.runs}
     whole = {number[name] for name, row in counted.iterrows() if row.finished + row["broke off"] == row.runs}
     assert part == {2, 6} and whole == {3, 4, 5}
@@ -508,7 +508,7 @@ def test_the_committed_records_are_counted_by_step(folder):
     records.collect(looked, folder / "search")
     lost = replication.search()[-1]
     replication.break_off(lost, "the loss is not finite", folder)
-    counted = published.progress(folder=folder).set_index("step")
+    counted = replicated.progress(folder=folder).set_index("step")
     finished = counted.finished
     assert counted["broke off"].to_dict() == {step: int(step == "tuned: learning rates") for step in counted.index}
     assert finished["tuned: learning rates"] == 8 and finished["tuned: five methods, three seeds"] == 6

@@ -19,7 +19,7 @@ from penultimate import InputError, curvature, layers, logit_losses, records, th
 from penultimate.data import HOME
 from penultimate.model import Classifier, build, small
 from penultimate.noise import NOISES
-from penultimate.study import curvature_records, curvature_rules, curvature_tables
+from penultimate.study import curvature_decades, curvature_records, curvature_rules, curvature_tables
 from penultimate.support import ranks
 from penultimate.theory import KURTOSIS, differences, instability_bound, one_sided_moment, quadratic_moment, sampled_moment, w_max
 
@@ -317,11 +317,11 @@ def test_flatter_between_means_goes_by_the_most_curved_images():
     assert curvature_rules.flatter(*pair, "eq. 21")["mean"] == pytest.approx(1 + np.log10(5 / 7) / 3)
     by_seed = [np.log10(sum(r) / sum(o)) for r, o in zip(rival, own, strict=True)]
     low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
-    found = curvature_rules.flatter(*pair, "eq. 21", curvature_rules.by_means)
+    found = curvature_rules.flatter(*pair, "eq. 21", curvature_decades.by_means)
     assert [found[key] for key in ("mean", "low", "high")] == pytest.approx([np.mean(by_seed), low, high]) and found[
         "verdict"
     ] == "does not hold"
-    one = curvature_rules.flatter(*(p.iloc[:1] for p in pair), "eq. 21", curvature_rules.by_means)
+    one = curvature_rules.flatter(*(p.iloc[:1] for p in pair), "eq. 21", curvature_decades.by_means)
     assert one["n"] == 1 and one["low"] < one["mean"] < one["high"] == pytest.approx(1)  # a draw without the third image
     assert curvature_tables.carried(pair[1], share=1 / 3).to_dict() == {"proposed": pytest.approx(1000 / 1000.2)}
 
@@ -391,12 +391,12 @@ def test_links_judge_by_the_interval():
 
 def test_a_ratio_agrees_by_its_interval_over_seeds():
     base = np.geomspace(0.5, 2, 51)
-    found = curvature_rules.agrees([0.5 * base, 1.0 * base, 2.0 * base])
+    found = curvature_decades.agrees([0.5 * base, 1.0 * base, 2.0 * base])
     low, high = stats.t.interval(0.95, 2, 0.0, stats.sem(np.log10([0.5, 1, 2])))
     assert (found["ratio"], found["low"], found["high"], found["n"]) == pytest.approx((1, 10**low, 10**high, 3))
-    assert found["verdict"] == "undecided" and curvature_rules.agrees([30 * base] * 3)["verdict"] == "does not hold"
+    assert found["verdict"] == "undecided" and curvature_decades.agrees([30 * base] * 3)["verdict"] == "does not hold"
     measured = rows("both", [8 * base, 8 * base], frobenius=2 * base, kappa_matched=3 * base, frobenius_matched=base)
-    counted = curvature_rules.kinks(measured).set_index("confidence").ratio
+    counted = curvature_decades.kinks(measured).set_index("confidence").ratio
     assert counted.to_dict() == pytest.approx({"own confidence": 4, "matched confidence": 3})
 
 
@@ -404,7 +404,7 @@ def test_the_room_in_theorem_6_1_by_hand():
     left = np.array([1.0, 1.0, 1.0])
     chain = dict(chain_left=left, chain_middle=np.array([10.0, 0.1, 10]), chain_eta=left * 1e-6, chain_eta_trained=left * 2e-3)
     own = rows("both", [left, left], **chain).assign(record=[{"settings": dict(chain_sigma=0.1, eta_sigma=0.2)}] * 2)
-    found = curvature_rules.theorem(own).set_index("part")
+    found = curvature_decades.theorem(own).set_index("part")
     right = 8 / 0.1**4 * 4 * 1e-6, 8 / 0.2**4 * 4 * 2e-3  # w_max is 2
     assert found["mean"].tolist() == pytest.approx([1, math.log10(right[0] / 10), math.log10(right[1])])
     assert found["share"].tolist() == pytest.approx([2 / 3, 1 / 3, 1]) and found.verdict.tolist() == ["holds", "does not hold", "holds"]

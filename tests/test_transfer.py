@@ -13,7 +13,7 @@ from penultimate import InputError, data, evaluate, jobs, noise, runs
 from penultimate.commands import cli
 from penultimate.figures import STYLE
 from penultimate.show import figures_transfer as draw
-from penultimate.study import checks, transfer, transfer_rules
+from penultimate.study import checks, transfer, transfer_rules, transfer_tables
 
 FEW = ("gaussian", "occlusion", "jpeg")
 
@@ -192,7 +192,7 @@ def test_calibration_is_compared_by_seed():
     found = transfer_rules.Transfer([*records, reliable(10, "uniform", "proposed")], {}, None)
     (one,) = transfer_rules.better_calibrated(found, "clean").itertuples()
     assert (one.rival, one.n, one.mean) == ("normal", 2, pytest.approx(np.mean([0.10 - 0.02, 0.12 - 0.01])))
-    curve = transfer_rules.reliabilities(found).set_index(["condition", "method"])
+    curve = transfer_tables.reliabilities(found).set_index(["condition", "method"])
     assert (
         curve.loc[("noisy", "normal"), "accuracy"] == pytest.approx(0.79) and (curve.share == 1).all() and (curve.confidence == 0.9).all()
     )

@@ -50,7 +50,7 @@ def curves(panels: dict[str, Panel], title: str, y_title: str, columns: int = 2)
 
 
 def bought(table: pd.DataFrame, title: str, y_title: str, columns: int = 3) -> go.Figure:
-    """One mark per run: decades by which it is flatter than `normal` against its gain in accuracy. table: `adversary_rules.bought`."""
+    """One mark per run: decades by which it is flatter than `normal` against its gain in accuracy. table: `adversary_links.bought`."""
     names = list(dict.fromkeys(table.panel))
     lines = -(-len(names) // columns)
     figure = make_subplots(lines, columns, subplot_titles=names, horizontal_spacing=0.07, vertical_spacing=0.42 / lines, shared_yaxes=True)

@@ -74,7 +74,7 @@ def autoattack_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def between_table(found: pd.DataFrame) -> pd.DataFrame:
-    """`adversary_rules.between` for people: a row for each measure; slopes in points a decade.
+    """`adversary_links.between` for people: a row for each measure; slopes in points a decade.
 
     >>> numbers = dict(panel="‖H‖²", mean=0.25, low=0.125, high=0.5, verdict="holds")
     >>> between_table(pd.DataFrame([numbers | {"what": "rho"}, numbers | {"what": "slope"}])).loc["‖H‖²"].to_dict()

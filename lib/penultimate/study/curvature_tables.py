@@ -7,7 +7,8 @@ import pandas as pd
 
 from ..comparison import verdict
 from ..support.wording import level_name, pipes, seeds_told
-from .curvature_rules import QUANTITIES, by_means, by_medians, complete, flatter_than_each, quantity, sets
+from .curvature_decades import by_means, by_medians
+from .curvature_rules import QUANTITIES, complete, flatter_than_each, quantity, sets
 
 
 def shown(found: dict) -> str:

@@ -1,30 +1,23 @@
 """Which part of the method does the work: a small record of every run of the grids, and what tables and pictures make of it."""
 
-import copy
 import dataclasses
 import json
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
-from .. import InputError, data, geometry, losses
-from ..centroids import class_means
+from .. import InputError
 from ..evaluate import seed_interval
-from ..jobs import NARROW, one_thread
 from ..metrics import SAME
-from ..model import penultimate_features
 from ..progress import no_bars
 from ..runs import Config, Run
 from ..support import files
-from ..support.splits import shuffled
 from ..support.wording import cell, pipes
-from ..train import KEPT_IMAGES, Trainer, kept_epochs
 from . import checks, measured
-from .films import complete, terms
+from .centroid_trace import trace_centroids
+from .films import along
 
 # Of these experiments the records also follow each run through its training.
 ALONG = ("ablation",)
@@ -56,25 +49,6 @@ def _means(measured: dict) -> dict[str, float]:
     """Level -> mean accuracy over the draws."""
     pairs = zip(measured["gaussian"]["levels"], measured["gaussian"]["accuracy"], strict=True)
     return {f"{level:g}": round(sum(draws) / len(draws), 6) for level, draws in pairs}
-
-
-def along(run: Run, root=None) -> dict[str, list[float]]:
-    """The terms of the loss (margin is not L_margin but the geometry's), accuracies and geometry on the test images, at the epochs whose
-    features the run kept. Raises InputError where it lacks some.
-
-    >>> import tempfile
-    >>> from penultimate.runs import load_or_train
-    >>> with tempfile.TemporaryDirectory() as store:
-    ...     found = along(load_or_train(Config(width=4, dim=8, images=64, epochs=1), store=Path(store)))
-    >>> found["epoch"], list(found)[1:]
-    ([0, 1], ['compact', 'noisy', 'margin', 'accuracy', 'accuracy_noisy', 'radius', 'ratio', 'gap'])
-    """
-    labels = data.load(run.config.dataset, root, run.config.image_size).test.sample(KEPT_IMAGES).labels
-    rows = []
-    for epoch, now in complete(run).items():
-        shape = geometry.describe(now["clean"], labels, now["weight"], now["bias"])
-        rows.append({"epoch": epoch} | terms(now, labels, run.config) | {name: round(value, 4) for name, value in shape.items()})
-    return {name: [one[name] for one in rows] for name in rows[0]}
 
 
 def collect(experiment: str, runs: dict[tuple[str, int], Run], folder: Path, root=None, failed=None) -> Path:
@@ -261,41 +235,3 @@ def _trace(run: Run, root) -> dict[str, list[float]]:
     if not path.exists():
         files.write_json(path, trace_centroids(run.config, root))
     return files.read_json(path)
-
-
-def trace_centroids(config: Config, root=None) -> dict[str, list[float]]:
-    """Train once more, and at some epochs measure what the tracking of the centroids does, over the batches of one epoch.
-
-    drift: mean over batches and classes of ||m_c - mean of q over the training images of c||, m_c as L_compact would see it; in units of
-    the class radius. gradient: mean ||dL_margin / dq|| over ||dCE / dq||. Features in evaluation mode.
-
-    >>> found = trace_centroids(Config(method="proposed", width=4, dim=8, images=64, batch=32, epochs=2))
-    >>> found["epoch"], list(found)
-    ([1, 2], ['epoch', 'drift', 'gradient'])
-    """
-    splits = data.load(config.dataset, root, config.image_size)
-    trainer, rows = Trainer(config, splits, "cpu"), []
-    with one_thread() if config.width <= NARROW else nullcontext():
-        for epoch in range(config.epochs):
-            trainer.epoch(epoch)
-            if epoch + 1 in kept_epochs(config.epochs):
-                rows.append({"epoch": epoch + 1} | _centroids_now(trainer))
-    return {name: [one[name] for one in rows] for name in rows[0]}
-
-
-def _centroids_now(trainer: Trainer) -> dict[str, float]:
-    labels, head = trainer.train.labels, trainer.model.head
-    q = penultimate_features(trainer.model, data.to_unit(trainer.train.images))
-    means, counts = class_means(q, labels, len(head.bias))
-    radius = torch.linalg.vector_norm(q - means[labels], dim=1).mean()
-    drifts, shares = [], []
-    for rows in shuffled(len(q)).split(trainer.config.batch)[: trainer.batches]:
-        batch = q[rows].clone().requires_grad_()
-        tracker = copy.deepcopy(trainer.loss.tracker)  # the look must not move what the training goes on with
-        anchor, mean, present = tracker(batch, labels[rows])
-        apart = losses.margin(mean, present, head.weight, head.bias, trainer.config.delta_d)
-        ce = torch.nn.functional.cross_entropy(head(batch), labels[rows])
-        slopes = [torch.autograd.grad(term, batch, retain_graph=True)[0].norm() for term in (apart, ce)]
-        shares.append(slopes[0] / slopes[1])
-        drifts.append(torch.linalg.vector_norm(anchor.detach() - means, dim=1)[present > 0].mean() / radius)
-    return {"drift": round(float(torch.stack(drifts).mean()), 5), "gradient": round(float(torch.stack(shares).mean()), 6)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import InputError, data, losses, records
+from .. import InputError, data, geometry, losses, records
 from ..centroids import class_means
 from ..planes import Scene, scene
 from ..runs import Run
@@ -147,3 +147,22 @@ def read(folder: Path, dataset: str = "digits", preset: str = "digits") -> dict[
     found = [checks.read(path, checks.film, "film") for path in paths]
     own = [one for one in found if one["config"]["dataset"] == dataset]  # two folders may share a name
     return {one["config"]["method"]: one for one in sorted(own, key=lambda one: not records.changed(one["config"]))}
+
+
+def along(run: Run, root=None) -> dict[str, list[float]]:
+    """The terms of the loss (margin is not L_margin but the geometry's), accuracies and geometry on the test images, at the epochs whose
+    features the run kept. Raises InputError where it lacks some.
+
+    >>> import tempfile
+    >>> from penultimate.runs import Config, load_or_train
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     found = along(load_or_train(Config(width=4, dim=8, images=64, epochs=1), store=Path(store)))
+    >>> found["epoch"], list(found)[1:]
+    ([0, 1], ['compact', 'noisy', 'margin', 'accuracy', 'accuracy_noisy', 'radius', 'ratio', 'gap'])
+    """
+    labels = data.load(run.config.dataset, root, run.config.image_size).test.sample(KEPT_IMAGES).labels
+    rows = []
+    for epoch, now in complete(run).items():
+        shape = geometry.describe(now["clean"], labels, now["weight"], now["bias"])
+        rows.append({"epoch": epoch} | terms(now, labels, run.config) | {name: round(value, 4) for name, value in shape.items()})
+    return {name: [one[name] for one in rows] for name in rows[0]}

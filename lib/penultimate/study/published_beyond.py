@@ -14,7 +14,7 @@ from ..metrics import FULL_SIZE, KINDS
 from ..support.wording import cell
 from . import checks
 from .adversary_rules import budget_name
-from .curvature_rules import apart, by_means, by_medians
+from .curvature_decades import apart, by_means, by_medians
 from .published import COLUMNS, NOT_RUN, ONE_SEED, TITLES, every, found, under
 from .replication import arm
 
