@@ -33,6 +33,9 @@ def test_a_record_holds_what_its_readers_rely_on(record):
     broken["apgd"]["l2"] = pack(np.ones((5, 29), bool))
     with pytest.raises(ValueError, match="bits for every budget"):
         checks.adversary_record(broken)
+    alone = record | {"checks": record["checks"] | {"by_steps": {"20": 0.5}}}  # whether more steps find more cannot be said
+    with pytest.raises(ValueError, match="at least two numbers of steps"):
+        checks.adversary_record(alone)
 
 
 def test_clean_bits_are_the_models_and_attacks_only_take_away(run, record, digits):
@@ -126,7 +129,7 @@ def test_each_sign_of_masked_gradients_is_seen(tmp_path, case):
 def curvature_rows(order):
     """Curvature of the first 40 images of the shuffle, in the file's order; each number is the image's place in the file."""
     at = np.sort(order[:40]).astype(float)
-    images = {name: at.copy() for name in ("kappa", "frobenius", "kappa_matched", "frobenius_matched", "margin", "slope")}
+    images = {name: at.copy() for name in ("kappa", "frobenius", "kappa_matched", "frobenius_matched", "slope")} | {"margin": at + 1}
     record = {"name": made(0, "normal", 0.5)["name"], "data": {"test_images": 40}}
     return pd.DataFrame([dict(method="normal", seed=0, noise="gaussian", network={}, images=images, record=record)])
 
@@ -142,6 +145,10 @@ def test_curvature_is_joined_to_the_image_that_it_belongs_to(tmp_path):
     other = curvature_rows(order).assign(record=[{"name": "another run", "data": {"test_images": 40}}])
     with pytest.raises(InputError, match="was attacked, the curvature is of another run: measure both of one run"):
         adversary_links.joined(rows, other)
+    again = curvature_rows(order)
+    again.images[0]["margin"][np.sort(order[:40]) == order[3]] *= -1  # another training's network is wrong on one attacked image
+    with pytest.raises(InputError, match=r"not right on the same clean images \(1 of 20 differ\): measure both of one training"):
+        adversary_links.joined(rows, again)
 
 
 def test_between_methods_by_hand():

@@ -369,7 +369,7 @@ def test_flatness_and_resistance_are_means_over_seeds(tmp_path):
         attacked = {key: one[key] for key in ("name", "config", "environment")} | {
             "data": {"provenance": "made up", "test_images": 4, "test_total": 4}, "settings": settings, "clean": pack(right[0]),
             "apgd": {"linf": pack(right), "l2": pack(right)}, "autoattack": {}, "certified": certified,
-            "checks": {"large": 0.0, "direct": 0.0, "by_steps": {}, "transferred": {}},
+            "checks": {"large": 0.0, "direct": 0.0, "by_steps": {"5": 0.0, "20": 0.0}, "transferred": {}},
         }  # fmt: skip
         records.collect([attacked], tmp_path / "adversary")
     table = published_beyond.further(folder=tmp_path)

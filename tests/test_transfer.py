@@ -105,7 +105,8 @@ def test_the_command_leaves_what_exists(run, chosen, tmp_path, monkeypatch, caps
         return found
 
     monkeypatch.setattr(jobs, "train_all", trained)
-    monkeypatch.setattr(transfer, "PERTURBATIONS", FEW)
+    for module in (transfer, transfer_rules):
+        monkeypatch.setattr(module, "PERTURBATIONS", FEW)
     words = ["transfer", "--methods", "normal", "--test-images", "40", "--draws", "1", "--records", str(tmp_path)]
     for seeds in ("0", "0-1"):
         assert cli.app([*words, "--seeds", seeds], standalone_mode=False) is None
@@ -117,6 +118,9 @@ def test_the_command_leaves_what_exists(run, chosen, tmp_path, monkeypatch, caps
     other["perturbations"]["jpeg"]["levels"][0] += 1
     one.write_text(json.dumps(other))
     with pytest.raises(InputError, match="measured at other severities of jpeg"):
+        transfer_rules.read(tmp_path)
+    monkeypatch.undo()  # all the perturbations that this version knows
+    with pytest.raises(InputError, match=r"has no severities of uniform, .*: delete the folder, and make its records again"):
         transfer_rules.read(tmp_path)
 
 

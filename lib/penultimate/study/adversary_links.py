@@ -33,7 +33,8 @@ def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = No
     accuracy (in the middle L2 budget) and survived (N,): how many L2 budgets an image survives, or with sigma its certified radius, 0 where
     the smoothed classifier is wrong.
 
-    curvature: rows of `curvature_rules.read`. Raises InputError where the curvature is of another run, or of too few images.
+    curvature: rows of `curvature_rules.read`. Raises InputError where the curvature is of another run, of another training of the same run
+    (another machine's, say: it is right on other images), or of too few images.
 
     >>> from penultimate.study import adversary_rules, curvature_rules
     >>> rows, curvature = adversary_rules.read().head(1), curvature_rules.read().query("noise == 'gaussian'")
@@ -50,6 +51,11 @@ def joined(rows: pd.DataFrame, curvature: pd.DataFrame, sigma: float | None = No
         if not np.isin(mine, theirs).all():
             raise InputError(f"curvature of {row.record['name']} was measured on too few images: at least {data['test_images']} are needed")
         at = np.searchsorted(theirs, mine)
+        if parted := int(((row.images["margin"][at] > 0) != row.clean[: len(mine)]).sum()):
+            raise InputError(
+                f"{one}: the network whose curvature was measured and the attacked one are not right on the same clean images ({parted} of"
+                f" {len(mine)} differ): measure both of one training"
+            )
         survived = row.apgd["l2"].sum(0) if sigma is None else np.prod(certificates(row, sigma), axis=0)
         middle = settings["budgets"]["l2"].index(settings["middle"]["l2"])
         found.append(dict(

@@ -207,6 +207,7 @@ def adversary_record(record: dict) -> None:
         _require(settings["middle"][norm] in settings["budgets"][norm], "the middle among the budgets")
         _require(unpack(record["apgd"][norm]).shape == (len(settings["budgets"][norm]), images), "bits for every budget and image")
     _require(all(unpack(bits).shape == (settings["autoattack_images"],) for bits in record["autoattack"].values()), "bits of AutoAttack")
+    _require(len(record["checks"]["by_steps"]) > 1, "at least two numbers of steps")
     _numbers([record["checks"]["large"], record["checks"]["direct"], *record["checks"]["by_steps"].values()])
     _numbers(
         [*record["checks"]["transferred"].values(), *map(float, record["certified"]), settings["n0"], settings["n"], settings["alpha"]]

@@ -94,9 +94,9 @@ def tried(preset: str = "small", dataset: str = "cifar10", folder: str | Path | 
     return by_rate([r for r in runs if records.changed(r["config"]) in ("", f"lr={r['config']['lr']}")])
 
 
-def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
-    """Of runs that tried learning rates and BatchNorm's ways in narrow networks afterwards: arm, method, width, epochs, lr, bn, seed;
-    accuracy (0 to 1) on the validation split, with the training noise and without, and on test images at the levels SHOWN.
+def by_width() -> pd.DataFrame:
+    """Of CIFAR-10 runs that tried learning rates and BatchNorm's ways in narrow networks afterwards: arm, method, width, epochs, lr, bn,
+    seed; accuracy (0 to 1) on the validation split, with the training noise and without, and on test images at the levels SHOWN.
 
     No choice rests on them.
 
@@ -105,7 +105,7 @@ def by_width(dataset: str = "cifar10", folder: str | Path | None = None) -> pd.D
     (['arm', 'method', 'width', 'epochs', 'lr', 'bn', 'seed'], True)
     """
     rows = []
-    for record in records.read(Path(folder) if folder else records.COMMITTED / "rates", dataset):
+    for record in records.read(records.COMMITTED / "rates", "cifar10"):
         config, last, measured = record["config"], record["history"][-1], record["metrics"]["last"]["gaussian"]
         longer = f", {config['epochs']} epochs" * (config["epochs"] != PRESETS[config["preset"]]["epochs"])
         passes = f", bn {config['bn']}" * (config["bn"] != DEFAULTS["bn"])

@@ -43,7 +43,9 @@ class Transfer(NamedTuple):
 
 
 def read(folder: str | Path | None = None, dataset: str = "digits", preset: str = "digits") -> Transfer:
-    """The transfer records of a data set, see `measured.read`. Raises InputError where one was measured at other severities.
+    """The transfer records of a data set, see `measured.read`.
+
+    Raises InputError where one was measured at other severities, or where a perturbation has none (an older version's choice).
 
     >>> read().table.columns.tolist()
     ['method', 'noise', 'seed', 'perturbation', 'level', 'severity', 'accuracy', 'correct']
@@ -51,6 +53,8 @@ def read(folder: str | Path | None = None, dataset: str = "digits", preset: str 
     found = measured.read("transfer", folder, dataset, preset)
     path = measured.home("transfer", folder, dataset, preset) / SEVERITIES
     chosen = checks.read(path, checks.severities, "choice of severities")
+    if missing := [name for name in PERTURBATIONS if not chosen["perturbations"].get(name)]:
+        raise InputError(f"{path} has no severities of {', '.join(missing)}: delete the folder, and make its records again")
     return Transfer(found, chosen, pd.DataFrame([row for record in found for row in _rows(record, chosen)]))
 
 
