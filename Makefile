@@ -1,6 +1,6 @@
 # make study   train, measure and show everything (DATASET=cifar10 PRESET=small DEVICE=cuda for other scales)
 # (make study DATASET=path/to/folder ARGS="--image-size 48 --no-flip" for pictures of your own, see README)
-# make test    prove that the code does what the paper's formulas say
+# make test    check that the code does what the paper's formulas say
 # make soak    kill it, fill its disk, feed it damaged files, at length: what was lost
 # make lab     open the notebooks in JupyterLab
 DATASET ?= digits
