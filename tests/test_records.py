@@ -242,7 +242,8 @@ SAID = [  # level, one arm, another, and whether README tells the difference too
     (0.0, "normal, epochs=24", "both, epochs=24", False), (8 / 255, "proposed, epochs=24", "normal, epochs=24", True),
     (0.06, "proposed, epochs=24", "normal, epochs=24", True), (0.06, "both, epochs=24", "proposed, epochs=24", True),
     (0.0, "both, epochs=24", "proposed, epochs=24", False), (8 / 255, "both, epochs=24", "proposed, epochs=24", False),
-    (STRONGEST, "both, epochs=24", "proposed, epochs=24", False),
+    (STRONGEST, "both, epochs=24", "proposed, epochs=24", False), (STRONGEST, "proposed, lr=0.1", "proposed", False),
+    (8 / 255, "normal, lr=0.1", "discriminative, lr=0.2", False),
 ]  # fmt: skip
 
 
@@ -291,14 +292,14 @@ def test_what_hangs_on_the_lowest_seed_is_as_said_of_full_width(pages):
 
 def test_how_twice_the_epochs_move_the_lead_of_both_is_as_said(pages):
     runs = switches.measured("small", 0.06).set_index(["arm", "seed"]).accuracy
-    leads = np.array([[runs[f"both{n}", s] - runs[f"proposed{n}", s] for s in range(4)] for n in ("", ", epochs=24")])
+    leads = np.array([[runs[f"both{n}", s] - runs[f"proposed{n}", s] for s in range(5)] for n in ("", ", epochs=24")])
     short, less = (interval(*(100 * value for value in evaluate.seed_interval(found))) for found in (leads[0], leads[0] - leads[1]))
     assert f"After 12 epochs its lead at the noise trained with is {short} on the same seeds, {less} more" in pages["RESULTS.md"]
     again = [runs[f"both, {switches.SELECTED}", s] - runs[f"proposed, {switches.SELECTED}", s] for s in range(3)]
     later, undecided = (interval(*(100 * value for value in evaluate.seed_interval(found))) for found in (again, again - leads[1, :3]))
     assert f"with both methods trained again (three seeds) {later}, {undecided} more" in pages["RESULTS.md"]
-    over = sorted(100 * (runs["proposed, epochs=24", s] - runs["normal, epochs=24", s]) for s in range(4))
-    assert "the four seeds have {:.1f}, {:.1f}, {:.1f} and {:.1f})".format(*over) in pages["RESULTS.md"]
+    over = sorted(100 * (runs["proposed, epochs=24", s] - runs["normal, epochs=24", s]) for s in range(5))
+    assert "the five seeds have {:.1f}, {:.1f}, {:.1f}, {:.1f} and {:.1f})".format(*over) in pages["RESULTS.md"]
     ours, normal, both = (f"{method}, epochs=24" for method in ("proposed", "normal", "both"))
     pairs = ((8 / 255, ours, normal), (0.06, ours, normal), (0.0, both, ours))
     at_8, trained, clean = (small(*pair, range(3)) for pair in pairs)
@@ -308,7 +309,12 @@ def test_how_twice_the_epochs_move_the_lead_of_both_is_as_said(pages):
 
 def test_one_pass_and_two_beside_the_first_trainings_are_as_said(pages):
     """Without the runs trained again, to which the two passes are held elsewhere."""
-    for level, one, other in ((STRONGEST, "both", "both, bn=separate"), (8 / 255, "proposed, bn=separate", "proposed")):
+    beside = [
+        (STRONGEST, "both", "both, bn=separate"),
+        (8 / 255, "proposed, bn=separate", "proposed"),
+        (0.06, "proposed, bn=clean", "normal"),
+    ]
+    for level, one, other in beside:
         runs = switches.measured("small", level)
         found = switches.apart(runs[~runs.arm.str.contains(switches.SELECTED)], one, other)
         assert interval(*(100 * value for value in evaluate.seed_interval(found))) in pages["RESULTS.md"]
@@ -455,7 +461,11 @@ def test_what_compactness_costs_digits_and_noisy_loses_elsewhere_is_as_said(page
     """Compactness beside the alignment, at the noise trained with; `proposed` minus `noisy` over nine other perturbations of CIFAR-10."""
     rows = experiments.table(experiments.read("ablation"))
     cost = experiments.difference(rows, "alignment", "compactness + alignment")[:3]
-    assert f"compactness added to the alignment costs {interval(*(100 * value for value in cost))}" in pages["RESULTS.md"]
+    gain = experiments.difference(rows, "proposed", "compactness + alignment")[:3]
+    told = "compactness added to the alignment costs {}, and the margin added to both brings {}."
+    assert told.format(*(interval(*(100 * value for value in one)) for one in (cost, gain))) in pages["RESULTS.md"]
+    strongest = experiments.difference(rows, "proposed + noisy CE", "proposed", "at_0.5")[:3]
+    assert f"under the strongest the gain is {interval(*(100 * value for value in strongest))}." in pages["RESULTS.md"]
     own = transfer_rules.own(transfer_rules.sets()["cifar10"].table)
     over = transfer_rules.averages(own, "noisy").query("method == 'proposed'").set_index("perturbation").loc["all but gaussian"]
     assert f"and `noisy` {interval(*(100 * over[name] for name in ('mean', 'low', 'high')))} worse" in pages["RESULTS.md"]
@@ -623,7 +633,7 @@ def test_what_is_said_of_chosen_rates_and_repetitions_follows_from_the_records(p
     assert f"clean points at width 8 ({cost} where each method has" in pages["README.md"]
     runs, levels = switches.measured("small", 0.06), (0.0, 8 / 255, 0.06)
     again = [switches.apart(runs, f"{method}, {switches.SELECTED}", method) for method in ("normal", "both", "proposed")]
-    moved, number = np.concatenate(again), {7: "seven", 9: "nine", 12: "twelve"}
+    moved, number = np.concatenate(again), {7: "seven", 9: "nine", 13: "thirteen"}
     versions = {record["environment"]["code"] for record in published.every("small")}
     assert f"The runs of `small` are from {number[len(versions)]} versions of the code" in pages["RESULTS.md"]
     told = f"upwards in {number[(moved > 0).sum()]} of {number[len(moved)]} runs"

@@ -223,16 +223,20 @@ def test_switches_of_the_small_scale(folder):
     )
 
 
-def test_what_trained_for_longer_is_held_to_what_trained_as_long(folder):
-    """Methods with the same epochs, each with those before it in METHODS; not with another number of epochs, nor with a second switch."""
+def test_methods_with_the_same_epochs_or_batchnorm_are_held_to_each_other(folder):
+    """Each with those before it in METHODS; not with another number of epochs, another way of BatchNorm, nor with a second switch."""
     shares = {("normal", 24): 0.50, ("both", 24): 0.60, ("proposed", 24): 0.57, ("proposed", 36): 0.70}
     for (method, epochs), share in shares.items():
         records.collect([record(config("small", method, 0, epochs=epochs), {"last": share})], folder)
     records.collect([record(config("small", "both", 0, epochs=36, lr=0.2), {"last": 0.1})], folder)
+    passes = {("both", "separate"): 0.55, ("proposed", "separate"): 0.53, ("stability", "clean"): 0.2}
+    for (method, bn), share in passes.items():
+        records.collect([record(config("small", method, 0, bn=bn), {"last": share})], folder)
     found = switches.switched("small", LEVEL, folder=folder).set_index("what")["mean"].to_dict()
     assert found == pytest.approx({
         "normal, epochs=24 − normal": 20, "both, epochs=24 − normal, epochs=24": 10,
         "proposed, epochs=24 − normal, epochs=24": 7, "proposed, epochs=24 − both, epochs=24": -3,
+        "proposed, bn=separate − both, bn=separate": -2,
     })  # fmt: skip
 
 

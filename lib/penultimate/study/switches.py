@@ -52,9 +52,9 @@ def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifa
     """What one switch of a preset changes, in points, paired by seed: what, mean, low, high (95 % interval), n.
 
     A method that was trained again (SELECTED) has a row that says what a repetition changes. Both ways of BatchNorm that pass the views
-    apart train the same weights, and are compared with each other too; methods that trained for other epochs than the preset's with those
-    that trained as long; `proposed` with `normal` at matched compute, and, where it takes cross-entropy on noisy logits, with `both`, which
-    it then is but for the paper's loss.
+    apart train the same weights, and are compared with each other too; methods that trained for other epochs than the preset's, or with
+    another way of BatchNorm, with those that did the same; `proposed` with `normal` at matched compute, and, where it takes cross-entropy
+    on noisy logits, with `both`, which it then is but for the paper's loss.
 
     >>> {"both, bn=clean − both", "both, bn=clean − both, bn=separate", "both trained again − both"} <= set(switched("small").what)
     True
@@ -67,9 +67,9 @@ def switched(preset: str = "tuned", level: float = 8 / 255, dataset: str = "cifa
         if "ce_noisy=0.5" in turned:
             rival = ", ".join(["both", *(one for one in turned if one != "ce_noisy=0.5")])
             pairs.append((f"{arm} − {rival}", arm, rival))
-        if [one.partition("=")[0] for one in turned] == ["epochs"]:
-            as_long = (f"{rival}, {turned[0]}" for rival in list(METHODS)[: list(METHODS).index(method)])
-            pairs += [(f"{arm} − {rival}", arm, rival) for rival in as_long]
+        if [one.partition("=")[0] for one in turned] in (["epochs"], ["bn"]):
+            alike = (f"{rival}, {turned[0]}" for rival in list(METHODS)[: list(METHODS).index(method)])
+            pairs += [(f"{arm} − {rival}", arm, rival) for rival in alike]
         if arm == f"{method}, bn=clean":
             pairs.append((f"{arm} − {method}, bn=separate", arm, f"{method}, bn=separate"))
     pairs += [(f"proposed − {arm}", "proposed", arm) for arm in runs.arm.unique() if arm.startswith("normal, epochs=")]
