@@ -164,6 +164,7 @@ CLAIMS = [
         chain(
             partial(arm, "ablation", "proposed + noisy CE", "both"), partial(switch, "proposed, ce_noisy=0.5", "both"),
             partial(switch, "proposed, lr=0.2, ce_noisy=0.5", "both, lr=0.2"),
+            partial(switch, "proposed, epochs=24, ce_noisy=0.5", "both, epochs=24"),  # added before the first of these runs had ended
         ),
     ),
     Claim(
