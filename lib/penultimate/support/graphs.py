@@ -1,6 +1,7 @@
 """On a GPU, a step of training as one CUDA graph: its hundreds of kernels are launched together."""
 
 import contextlib
+import gc
 import sys
 from collections.abc import Callable
 
@@ -18,7 +19,8 @@ class Recording:
     a replay returns is overwritten by the next.
     """
 
-    failed = False  # in this process: PyTorch is not left as it was by a recording that fails, and none is tried again
+    failed = None  # in this process, the graph whose recording failed: PyTorch is not left as it was, may still look at that graph, and no
+    # other is tried
 
     def __init__(self, device: torch.device):
         self.stream, self.calls = torch.cuda.Stream(device), 0
@@ -51,15 +53,19 @@ class Recording:
 
     def _record(self, function: Callable) -> bool:
         """Record a call, which computes nothing yet; whether that went well."""
-        graph = torch.cuda.CUDAGraph()
+        graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
+        gc.disable()  # a graph of before that is collected meanwhile would end the recording
         try:
             # The outer context gives the current stream back where a recording ends in an error.
             with torch.cuda.stream(torch.cuda.current_stream(self.stream.device)), torch.cuda.graph(graph, stream=self.stream):
                 self.outputs = function(*self.inputs)
-        except RuntimeError as error:
+        except Exception as error:  # a compiler's errors too: what failed runs as written next, where an error of its own shows again
             told = " ".join(str(error.__context__ or error).split())[:200]  # the cause, where ending the recording failed as well
             print(f"no CUDA graph of a step is recorded, which makes training slower: {told}", file=sys.stderr, flush=True)
-            Recording.failed, self.outputs = True, None
+            Recording.failed, self.outputs = graph, None
             return False
+        finally:
+            if collecting:
+                gc.enable()
         self.graph = graph
         return True
