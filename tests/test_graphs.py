@@ -1,6 +1,7 @@
 """Steps recorded as a CUDA graph: their rules on a machine without a GPU, by a graph made of PyTorch's operations, and the thing itself."""
 
 import contextlib
+import functools
 import gc
 import os
 import subprocess
@@ -156,9 +157,9 @@ def test_what_a_function_keeps_is_read_and_written_where_it_lies(recorded):
 def replayed_and_written(trainer):
     """What a replayed step gives and leaves, and the same step as written, from the same state: name -> (one, the other)."""
     recording, state = trainer.recording, {**trainer.model.state_dict(), **trainer.loss.state_dict()}  # tensors that a step writes into
-    start, batch, found = ({name: tensor.clone() for name, tensor in state.items()}, [given.clone() for given in recording.inputs], [])
-    replays = lambda *given: recording(trainer._backward, *given)  # noqa: E731
-    for step in (replays, trainer._backward):
+    start = {name: tensor.clone() for name, tensor in state.items()}
+    batch, found = [given.clone() for given in recording.inputs], []
+    for step in (functools.partial(recording, trainer._backward), trainer._backward):
         for name, tensor in start.items():
             state[name].copy_(tensor)
         terms, largest, gradients = step(*batch)

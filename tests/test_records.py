@@ -296,6 +296,10 @@ def test_how_twice_the_epochs_move_the_lead_of_both_is_as_said(pages):
     leads = np.array([[runs[f"both{n}", s] - runs[f"proposed{n}", s] for s in range(5)] for n in ("", ", epochs=24")])
     short, less = (interval(*(100 * value for value in evaluate.seed_interval(found))) for found in (leads[0], leads[0] - leads[1]))
     assert f"After 12 epochs its lead at the noise trained with is {short} on the same seeds, {less} more" in pages["RESULTS.md"]
+    level_by_level = records.read(None, "cifar10")[0]["metrics"]["last"]["gaussian"]["levels"]
+    for level in level_by_level:  # 'with twice the epochs at every level'
+        added = switches.apart(switches.measured("small", level), "both, epochs=24", "proposed, epochs=24, ce_noisy=0.5")
+        assert len(added) == 3 and evaluate.seed_interval(added)[1] > 0
     again = [runs[f"both, {switches.SELECTED}", s] - runs[f"proposed, {switches.SELECTED}", s] for s in range(3)]
     later, undecided = (interval(*(100 * value for value in evaluate.seed_interval(found))) for found in (again, again - leads[1, :3]))
     assert f"with both methods trained again (three seeds) {later}, {undecided} more" in pages["RESULTS.md"]
@@ -615,6 +619,8 @@ def test_rates_at_a_quarter_of_the_width_are_read_as_recorded_and_as_said(pages)
         cells = [interval(*(100 * value for value in evaluate.seed_interval(level))) for level in zip(*apart, strict=True)]
         *told, n = table.loc[f"{one} − {other}"]
         assert [cell.replace("+", "").replace("-0.0", "0.0") for cell in told] == cells and n == str(len(seeds))
+        if one.startswith("proposed") and other in ("normal 0.1", "normal 0.3"):  # 'below zero wherever `normal` has 0.1 or 0.3'
+            assert evaluate.seed_interval([level[0] for level in apart])[2] < 0
     passes = [[accuracies[f"{m} 0.1{bn}", seed] for m in ("both", "proposed")] for bn in ("", ", bn separate") for seed in range(3)]
     leads = np.array([both - proposed for both, proposed in passes]).reshape(2, 3, -1)
     _, low, high = evaluate.seed_interval((leads[0] - leads[1])[:, -1])
