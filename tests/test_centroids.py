@@ -156,3 +156,26 @@ def test_the_anchor_of_an_absent_class_is_its_stored_centroid(training):
     assert anchor[0].tolist() == [10.0] * 3 and anchor[1].tolist() == [6.0 if training else 10.0] * 3
     if not training:
         assert tracker(torch.full((1, 3), torch.inf), torch.tensor([1])).anchor.tolist() == [[10.0] * 3] * 2
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_counts_and_sums_as_float32_does(kind):
+    q = (torch.arange(5000) % 7).to(kind)[:, None]
+    means, counts = class_means(q, torch.zeros(5000, dtype=torch.long), 1)
+    assert counts.tolist() == [5000.0] and means.dtype == kind
+    assert means.item() == pytest.approx(q.double().mean().item(), rel=2**-8)
+
+
+def test_stored_centroids_stay_wide_where_the_default_is_not_and_where_a_state_is_taken_over():
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        tracker = CentroidTracker(num_classes=1, dim=1, momentum=0.99)
+        for value in (100.0, *[110.0] * 500):
+            tracker(torch.tensor([[value]]), torch.tensor([0]))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert tracker.centroids.item() == pytest.approx(110 - 10 * 0.99**500, abs=0.01)
+    narrow = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tracker.state_dict().items()}
+    other = CentroidTracker(num_classes=1, dim=1)
+    other.load_state_dict(narrow, assign=True)
+    assert other.centroids.dtype == torch.float32 and other.seen.all()

@@ -323,3 +323,57 @@ def test_a_flat_loss_has_no_eigenvalue_above_zero():
             return torch.zeros(len(x), 2) + 0 * x.flatten(1).sum(1, keepdim=True)
 
     assert top_eigenvalue(Flat().eval(), torch.rand(2, 1, 2, 2), torch.tensor([0, 1])).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("odds", [-30.0, 5.0, 21.0, 30.0])
+def test_the_hessian_of_a_sure_network_is_known_as_far_as_float64_holds_it(odds):
+    """Logits (0, w.x) and label 0: H = p (1 - p) w w' with p = 1 / (1 + e^-w.x), where one of the two rounds to 1 or not."""
+    w = torch.tensor([3.0, 4.0], dtype=torch.float64)
+
+    class Linear(nn.Module):
+        def forward(self, x):
+            logit = x.flatten(1) @ w
+            return torch.stack([torch.zeros_like(logit), logit], 1)
+
+    x = (odds * w / 25).reshape(1, 1, 1, 2)
+    expected = math.exp(-abs(odds)) / (1 + math.exp(-abs(odds))) ** 2 * torch.outer(w, w)
+    for method in ("exact", "piecewise_linear"):
+        found = hessian(Linear().eval(), x, torch.tensor([0]), method=method)[0]
+        torch.testing.assert_close(found, expected, rtol=1e-12 + 1e-15 * math.exp(max(odds, 0)), atol=0)
+
+
+@pytest.mark.parametrize("iterations", [99, 100])
+def test_power_iteration_finds_an_eigenvalue_whose_square_float32_cannot_hold(iterations):
+    class Linear(nn.Module):
+        def forward(self, x):
+            logit = x.flatten(1) @ torch.tensor([3.0, 4.0])
+            return torch.stack([torch.zeros_like(logit), logit], 1)
+
+    x = torch.tensor([[[[6.6, 8.8]]]])  # log-odds of 55, the label on their side: 25 e^-55
+    found = top_eigenvalue(Linear().eval(), x, torch.tensor([1]), iterations)
+    assert found.item() == pytest.approx(25 * math.exp(-55), rel=1e-3)
+
+
+def test_a_gpus_rounding_of_convolutions_is_switched_off_inside_and_only_there():
+    seen = []
+
+    class Noting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def features(self, x):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")))
+            return x.flatten(1)
+
+        def forward(self, x):
+            return self.head(self.features(x))
+
+    model = Noting().eval()
+    x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
+    before = torch.backends.cudnn.allow_tf32
+    with torch.autocast("cpu", torch.bfloat16):
+        input_curvature(model, x, y)
+        inside = theory.differences(model, x, y, sigma=1e-3, draws=2)
+    assert all(map(torch.equal, inside, theory.differences(model, x, y, sigma=1e-3, draws=2)))
+    assert set(seen) == {(False, False)} and torch.backends.cudnn.allow_tf32 == before

@@ -29,6 +29,24 @@ def test_curves_and_bands_are_the_summary():
     assert np.allclose(band.y, 100 * np.concatenate([expected.high, expected.low[::-1]]))
 
 
+def test_curves_of_gains_are_the_paired_differences():
+    figure, expected = figures.gain_curves(ROWS, "t", 0.3), records.differences(ROWS).query("method == 'both'")
+    assert np.allclose(named(figure, "both").y, 100 * expected["mean"]) and not [one for one in figure.data if one.name == "normal"]
+    band = [trace for trace in figure.data if trace.legendgroup == "both" and trace.fill == "toself"][0]
+    assert np.allclose(band.y, 100 * np.concatenate([expected.high, expected.low[::-1]])) and figure.layout.yaxis.zeroline
+
+
+def test_radius_and_margin_stand_among_what_is_asked_and_equal_ratios():
+    layer = pd.DataFrame({"method": ["normal", "both"], "radius": [3.0, 2.0], "margin": [6.0, 7.0]})
+    figure = figures_features.radius_and_margin(layer, 0.5, 5.0, "t")
+    radius, margin = figure.layout.shapes
+    assert (radius.x0, radius.x1, margin.y0, margin.y1) == (0.5, 0.5, 5.0, 5.0)
+    for trace in (trace for trace in figure.data if trace.text):
+        ratio = float(trace.text[1].removeprefix("ratio "))
+        assert trace.x[0] == 0 and np.allclose(trace.y, ratio * np.array(trace.x))
+        assert trace.x[-1] == figure.layout.xaxis.range[1] or trace.y[-1] == pytest.approx(figure.layout.yaxis.range[1])
+
+
 def test_rivals_are_set_against_proposed():
     figure = figures.against_each(ROWS, [0.0, 0.3], "t")
     assert [note.text for note in figure.layout.annotations[:2]] == ["clean images", "noise 0.3 (76.5/255)"]

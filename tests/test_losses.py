@@ -342,3 +342,12 @@ def test_rows_that_cannot_be_told_apart_have_no_boundary_however_their_norms_rou
     row = torch.randn(1, 50, generator=torch.Generator().manual_seed(seed))
     s = signed_distances(torch.zeros(2, 50), row.repeat(2, 1), torch.tensor([0.0, 1.0]))
     assert torch.equal(s, torch.zeros(2, 2))
+
+
+def test_rows_an_ulp_apart_have_no_boundary_in_the_margin_either():
+    weight, bias = torch.tensor([[1.0, 0.0], [1 + 1.2e-7, 0.0], [-1.0, 0.0]]), torch.tensor([0.0, -1.0, 0.0], requires_grad=True)
+    centroids = torch.tensor([[3.0, 0.0], [3.0, 0.0], [-3.0, 0.0]], requires_grad=True)
+    assert signed_distance(centroids, weight, bias, torch.tensor([0]), torch.tensor([1])).tolist() == [0.0]
+    loss = margin(centroids, torch.tensor([1.0, 0.0, 0.0]), weight, bias, delta_d=5.0)
+    loss.backward()  # of the largest hinge, of a distance that counts as zero
+    assert loss.item() == 5.0 and not centroids.grad.any() and not bias.grad.any()

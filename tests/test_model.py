@@ -109,3 +109,10 @@ def test_models_built_from_the_same_statistics_do_not_share_them():
     one, other = (Classifier(small(width=4), 2, 4, mean=mean, std=[0.2]) for _ in range(2))
     other.load_state_dict(other.state_dict() | {"mean": torch.full((1, 1, 1), 0.1)})
     assert one.mean.item() == mean.item() == 0.5 and other.mean.item() == pytest.approx(0.1)
+
+
+def test_building_leaves_every_generator_of_the_caller_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's generators were seeded"))
+    before = torch.get_rng_state()
+    build("small", 4, 8, 10, torch.zeros(1), torch.ones(1), seed=3)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -243,3 +243,12 @@ def test_two_classes_of_three_by_hand():
 def shoelace(polygon):
     x, y = polygon.T
     return abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def test_what_has_no_plane_or_no_centroid_is_named():
+    with pytest.raises(InputError, match=r"points of 1 number\(s\) lie in no plane: .*dim"):
+        through(np.ones((3, 1)))
+    corners = np.array([[2.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])
+    with pytest.raises(InputError, match="class 2 has no features, so no centroid"):
+        scene(corners, [0, 1, 1], weight=corners, bias=np.zeros(3))
+    assert scene(corners, [0, 1, 1], weight=corners, bias=np.zeros(3), centroids=corners).centroids.shape == (3, 2)

@@ -19,9 +19,9 @@ from penultimate.data import to_unit
 from penultimate.methods import METHODS
 from penultimate.model import predict
 from penultimate.noise import NOISES
-from penultimate.runs import Config
+from penultimate.runs import Config, record
 from penultimate.study import replication
-from penultimate.support import files
+from penultimate.support import files, machine
 from penultimate.support.devices import compiles
 from penultimate.train import WORTH_COMPILING, OutOfTime, Trainer, train
 
@@ -110,6 +110,22 @@ def test_ctrl_c_within_an_epoch_keeps_the_checkpoint_before(tiny, digits, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c")
     assert same(state(train(tiny(best_on_test=True), digits, checkpoint=tmp_path / "c")), state(uninterrupted[0]))
+
+
+def test_a_run_tells_of_every_version_of_the_code_that_trained_it(tiny, digits, tmp_path, monkeypatch):
+    def press(row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine, "CODE_VERSION", "earlier")
+    for _ in range(2):  # twice in the same place: named once
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(epochs=4), digits, checkpoint=tmp_path / "c", on_epoch=press)
+    monkeypatch.setattr(machine, "CODE_VERSION", "later")
+    trained = train(tiny(epochs=4), digits, checkpoint=tmp_path / "c")
+    assert [where["code"] for where in trained.environments] == ["earlier", "later"]
+    told = record(tiny(epochs=4), digits, trained, "cpu")
+    assert told["environment"]["code"] == "later" and [where["code"] for where in told["earlier_environments"]] == ["earlier"]
+    assert "earlier_environments" not in record(tiny(epochs=1), digits, train(tiny(epochs=1), digits), "cpu")
 
 
 def test_a_finished_checkpoint_needs_no_time(tiny, digits, tmp_path, uninterrupted):

@@ -323,6 +323,11 @@ def test_a_frame_shows_its_epoch(films):
         shows(figure, films, index)
         assert figure.layout.title.text == f"Training, epoch {epoch} of 8"
         assert [a.text for a in figure.layout.annotations][:2] == ["normal", "proposed"]
+        below = [figure.get_subplot(2, column).yaxis for column in (1, 3, 5)]
+        assert [axis.type for axis in below] == ["log", "log", "linear"]
+        for axis, term in zip(below, ("compact", "noisy", "margin"), strict=True):  # the whole curve of either method is seen
+            low, high = 10 ** np.array(axis.range) if axis.type == "log" else axis.range
+            assert all(low <= value <= high for film in films.values() for value in film["terms"][term] if value or axis.type == "linear")
         assert figure.layout.xaxis.range == figures_features.film_frame(films, 0).layout.xaxis.range == figure.layout.xaxis2.range
 
 

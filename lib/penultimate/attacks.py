@@ -48,7 +48,7 @@ def adversarial(
     """
     pixels = _checked(model, images, labels, norm, budget, steps)
     one_of("attack", attack, ATTACKS)
-    with _undisturbed(model, pixels.device, seed):
+    with _undisturbed(model, seed):
         if attack == "apgd":
             return _apgd(model, pixels, norm, budget, steps, seed).perturb(pixels, labels).detach()
         from pyautoattack import AutoAttack
@@ -88,7 +88,7 @@ def transferred_correct(model: nn.Module, source: nn.Module, images: Tensor, lab
     """
     pixels = _checked(source, images, labels, norm, budget, STEPS)
     check(model, pixels, labels)
-    with _undisturbed(source, pixels.device, SEED):
+    with _undisturbed(source, SEED):
         worst = _apgd(source, pixels, norm, budget, STEPS, SEED).perturb(pixels, labels, best_loss=True)
     return _right(model, pixels, labels) & _right(model, worst, labels)
 
@@ -142,11 +142,11 @@ def _right(model: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _undisturbed(model: nn.Module, device: torch.device, seed: int):
+def _undisturbed(model: nn.Module, seed: int):
     """The attack library draws from the global generators, which it seeds itself only when it looks for errors, not for the highest loss;
     and differentiates by the weights too: neither outlives this."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(range(torch.cuda.device_count())):  # all that torch.manual_seed seeds
         torch.manual_seed(seed)
         for parameter in wanted:
             parameter.requires_grad_(False)

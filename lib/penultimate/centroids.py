@@ -14,14 +14,22 @@ TRACKING = ("partial", "momentum", "naive")
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Mean of the features of each class, (C,d), and the counts N_c, (C,); an absent class has mean 0 and count 0.
 
+    Summed and counted in at least float32: half precision cannot count beyond 2,048, bfloat16 beyond 256.
+
     >>> class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2]), 3)
     (tensor([[2.],
             [0.],
             [5.]]), tensor([2., 0., 1.]))
     """
-    counts = features.new_zeros(num_classes).index_add_(0, labels, features.new_ones(len(labels)))
-    sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, labels, features)
-    return sums / counts.clamp(min=1)[:, None], counts
+    q = _wide(features)
+    counts = q.new_zeros(num_classes).index_add_(0, labels, q.new_ones(len(labels)))
+    sums = q.new_zeros(num_classes, q.shape[1]).index_add(0, labels, q)
+    return (sums / counts.clamp(min=1)[:, None]).to(features.dtype), counts
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In at least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Centroids(NamedTuple):
@@ -54,7 +62,7 @@ class CentroidTracker(nn.Module):
         super().__init__()
         one_of("centroid tracking", tracking, TRACKING)
         self.momentum, self.tracking = momentum, tracking
-        self.register_buffer("centroids", torch.zeros(num_classes, dim))
+        self.register_buffer("centroids", _wide(torch.zeros(num_classes, dim)))
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
 
     def _apply(self, fn, recurse: bool = True) -> "CentroidTracker":
@@ -64,6 +72,11 @@ class CentroidTracker(nn.Module):
         if torch.finfo(self.centroids.dtype).bits < 32:
             self.centroids = before.to(self.centroids.device)
         return self
+
+    def _load_from_state_dict(self, *given, **named) -> None:
+        """What PyTorch calls for load_state_dict, which with assign=True takes the other state's type."""
+        super()._load_from_state_dict(*given, **named)
+        self.centroids = _wide(self.centroids)
 
     @contextmanager
     def in_place(self):
@@ -80,8 +93,8 @@ class CentroidTracker(nn.Module):
             self.centroids, self.seen = before
 
     def forward(self, features: Tensor, labels: Tensor) -> Centroids:
-        """features (N,d), labels (N,) -> Centroids."""
-        mean, counts = class_means(features, labels, len(self.seen))
+        """features (N,d), labels (N,) -> Centroids, in at least float32."""
+        mean, counts = class_means(_wide(features), labels, len(self.seen))
         if self.tracking == "naive":
             return Centroids(mean, mean, counts)
         stored, present = self.centroids.to(mean.dtype), counts > 0

@@ -2,7 +2,8 @@
 
 Spaces. With u = (x - mean) / std the normalised-space Hessian is H_u = S H_x S, S = diag(std): the pixel one, scaled by std on
 both sides, so that ||H_u||_F^2 is smaller by std^4 where std is one number. A module without a buffer `std` gives no scale: what it
-is fed is its only space, and both names mean that one. Everything is computed in the images' float32 or float64, never under autocast.
+is fed is its only space, and both names mean that one. Everything is computed in the images' float32 or float64, never under autocast,
+nor in the 10 bits to which a GPU's convolutions round unless told not to: differences would be differences of rounding.
 """
 
 import functools
@@ -18,18 +19,24 @@ METHODS = ("finite_difference", "hvp", "exact", "piecewise_linear")
 WHOLE = ("exact", "piecewise_linear")  # ways to the Hessian itself
 
 
-def _plainly(function):
-    """Run a function of (model, images, ...) without autocast and without a graph of the weights; torch.func differentiates anyway."""
+def plainly(function):
+    """Run a function of (model, images, ...) in the images' precision and without a graph of the weights; torch.func differentiates anyway.
+
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     plainly(lambda model, images: model(images))(nn.Linear(4, 3), torch.rand(2, 4)).dtype
+    torch.float32
+    """
 
     @functools.wraps(function)
     def run(model, images, *given, **named):
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False), exact:
             return function(model, images, *given, **named)
 
     return run
 
 
-@_plainly
+@plainly
 def input_curvature(
     model: nn.Module, images: Tensor, labels: Tensor, method: str = "finite_difference", probes: int = 20, step: float = 1e-2,
     space: str = "normalised", generator: torch.Generator | None = None, loss: Loss = cross_entropy,
@@ -73,7 +80,7 @@ def input_curvature(
     return squared.sum(0) if method == "exact" else squared.mean(0)
 
 
-@_plainly
+@plainly
 def hessian(
     model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy, method: str = "exact",
 ) -> Tensor:  # fmt: skip
@@ -99,7 +106,7 @@ def hessian(
     ])  # fmt: skip
 
 
-@_plainly
+@plainly
 def top_eigenvalue(
     model: nn.Module, images: Tensor, labels: Tensor, iterations: int = 100, space: str = "normalised",
     generator: torch.Generator | None = None, loss: Loss = cross_entropy,
@@ -125,7 +132,7 @@ def top_eigenvalue(
     return torch.cat(found)
 
 
-@_plainly
+@plainly
 def gradient(model: nn.Module, images: Tensor, labels: Tensor, space: str = "normalised", loss: Loss = cross_entropy) -> Tensor:
     """grad_x l(x) of each image, in units of loss / length of the space; (N,C,H,W).
 

@@ -73,7 +73,23 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
     >>> [trace.name for trace in figure.data if trace.name][-1], figure.layout.annotations[0].text
     ('proposed', 'trained at 0.3 (76.5/255)')
     """
-    figure, reduced = blank(title), summary(rows)
+    return _over_levels(summary(rows), title, trained_at, "test accuracy (%)")
+
+
+def gain_curves(rows: pd.DataFrame, title: str, trained_at: float | None = None, baseline: str = "normal") -> go.Figure:
+    """Each method's paired difference to the baseline, in points, against the noise level, with its 95 % interval as a band.
+
+    >>> from penultimate.records import headline
+    >>> [trace.name for trace in gain_curves(headline(), "Gain over normal").data if trace.showlegend is None]
+    ['noisy', 'both', 'stability', 'discriminative', 'proposed']
+    """
+    figure = _over_levels(differences(rows, baseline), title, trained_at, f"points of accuracy above {baseline}")
+    return figure.update_yaxes(ZERO)
+
+
+def _over_levels(reduced: pd.DataFrame, title: str, trained_at: float | None, y_title: str) -> go.Figure:
+    """A line with a band for each method. reduced: method, level, mean, low, high (0 to 1)."""
+    figure = blank(title)
     for method, own in reduced.groupby("method", sort=False):
         colour, marker, dash = STYLE[method]
         if own.low.notna().all():
@@ -85,7 +101,7 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
         figure.add_scatter(
             x=own.level, y=100 * own["mean"], name=method, legendgroup=method, mode="lines+markers",
             line=dict(color=colour, dash=dash, width=2.5), marker=dict(symbol=marker, size=11, line=dict(width=1, color="white")),
-            hovertemplate=f"{method}: %{{y:.1f}} %<extra></extra>",
+            hovertemplate=f"{method}: %{{y:.1f}}<extra></extra>",
         )  # fmt: skip
     if trained_at:
         figure.add_vline(
@@ -94,7 +110,7 @@ def accuracy_curves(rows: pd.DataFrame, title: str = "Accuracy under Gaussian no
             annotation_text=f"trained at {level_name(trained_at)}",
             annotation_position="top right",
         )
-    return figure.update_layout(xaxis=_level_axis(sorted(reduced.level.unique()), trained_at), yaxis_title="test accuracy (%)", margin_b=95)
+    return figure.update_layout(xaxis=_level_axis(sorted(reduced.level.unique()), trained_at), yaxis_title=y_title, margin_b=95)
 
 
 def forest(table: pd.DataFrame, title: str, x_title: str, columns: int = 4) -> go.Figure:
@@ -209,24 +225,6 @@ def training_curves(histories: dict[str, list[dict]], columns: dict[str, str], t
                 )  # fmt: skip
         figure.update_xaxes(title="epoch", row=1, col=panel)
     return figure.update_layout(template=TEMPLATE, title=title, margin_t=100, width=WIDTH, height=HEIGHT)
-
-
-def radius_and_margin(geometry: pd.DataFrame, title: str = "What the loss does to the penultimate layer") -> go.Figure:
-    """Class radius against margin, one mark per run, both in units of the feature space. geometry: `records.geometry`.
-
-    >>> figure = radius_and_margin(pd.DataFrame({"method": ["both"], "radius": [3.0], "margin": [5.0]}))
-    >>> figure.data[0].name, float(figure.data[0].x[0]), float(figure.data[0].y[0])
-    ('both', 3.0, 5.0)
-    """
-    figure = blank(
-        title, xaxis_title="class radius (mean distance to the own centroid)", yaxis_title="margin (centroid to nearest boundary)"
-    )
-    for method, own in geometry.groupby("method", sort=False):
-        colour, marker, _ = STYLE[method]
-        mark = dict(color=colour, symbol=marker, size=13, line=dict(width=1, color="white"))
-        figure.add_scatter(x=own.radius, y=own.margin, name=method, mode="markers", marker=mark)
-    figure.update_xaxes(rangemode="tozero")
-    return figure.update_yaxes(rangemode="tozero")
 
 
 def curve(x, lines: dict[str, np.ndarray], title: str, x_title: str, y_title: str) -> go.Figure:

@@ -1,4 +1,8 @@
-"""What the losses are meant to shape, measured on the penultimate features: radius, margin, and their scale-free relatives."""
+"""What the losses are meant to shape, measured on the penultimate features: radius, margin, and their scale-free relatives.
+
+Radius and margin alone can be had without any change of a prediction, by scaling features and weights (the paper's proposition 5.3):
+`ratio` and `gap` do not move with the scale.
+"""
 
 import torch
 from torch import Tensor

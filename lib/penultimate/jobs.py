@@ -85,7 +85,7 @@ def train_all(
     if left:
         named = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5)
         print(f"{len(left)} of {len(found)} runs are left; call again to go on: {named}")
-    finished = [stored(c, store) or load_or_train(c, device, root, store) for c in configs if not outcomes.get(c)]
+    finished = [found[c] or stored(c, store) or load_or_train(c, device, root, store) for c in configs if not outcomes.get(c)]
     failed = {c: outcome for c, outcome in outcomes.items() if outcome and not isinstance(outcome, OutOfTime)}
     if failed:
         raise RunsFailed(failed, len(found), finished)

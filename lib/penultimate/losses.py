@@ -1,6 +1,7 @@
 """The paper's discriminative loss on penultimate features, one equation a function. C_B: the classes present in the batch.
 
 q_i = features[i] in R^d, y_i = labels[i], m_c = centroids[c], N_c = counts[c], z_c = w_c . q + b_c the head's logits.
+Proposition 5.3: scaling q by s and W by 1/s changes no logit; as s falls L_compact falls, as it grows L_margin does. Each needs the other.
 """
 
 from typing import NamedTuple
@@ -78,9 +79,11 @@ def signed_distance(centroids: Tensor, weight: Tensor, bias: Tensor, c: Tensor, 
     >>> signed_distance(torch.tensor([[3.0], [-1.0]]), *head, c=torch.tensor([0]), j=torch.tensor([1]))
     tensor([-3.])
     """
-    normal = _wide(weight)[j] - _wide(weight)[c]
-    gap, apart = (normal * centroids[c]).sum(1) + _wide(bias)[j] - _wide(bias)[c], torch.linalg.vector_norm(normal, dim=1)
-    return torch.where(apart > 0, gap / torch.where(apart > 0, apart, 1), 0).to(weight.dtype)
+    w, b = _wide(weight), _wide(bias)
+    normal = w[j] - w[c]
+    gap, length = (normal * centroids[c]).sum(1) + b[j] - b[c], torch.linalg.vector_norm(normal, dim=1)
+    apart = length.square() > SAME_ROW * (w[j].square().sum(1) + w[c].square().sum(1))
+    return torch.where(apart, gap / torch.where(apart, length, 1), 0).to(weight.dtype)
 
 
 def margin(centroids: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, delta_d: float, classes: Tensor | None = None) -> Tensor:

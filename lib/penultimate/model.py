@@ -181,7 +181,7 @@ def build(network: str, width: int, dim: int, num_classes: int, mean: Tensor, st
     """
     one_of("network", network, NETWORKS)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a GPU's generator as well
         return Classifier(NETWORKS[network](len(mean), width), num_classes, dim, mean, std)
 
 

@@ -31,7 +31,8 @@ FLAT = Plane(np.zeros(2), np.eye(2))  # a feature space that is a plane already
 def through(three: np.ndarray) -> Plane:
     """The plane through three points (3,d), their mean as origin, the first to the right of it, the second above.
 
-    Where they lie on one line or in one point, as the centroids of a network that has collapsed, a plane that holds it.
+    Where they lie on one line or in one point, as the centroids of a network that has collapsed, a plane that holds it. Raises InputError
+    for points that are single numbers: there is no plane.
 
     >>> corners = np.array([[2.0, 0, 5], [-1, 3, 5], [-1, -3, 5]])
     >>> through(corners).project(corners).round(6) + 0.0
@@ -39,6 +40,8 @@ def through(three: np.ndarray) -> Plane:
            [-1.,  3.],
            [-1., -3.]])
     """
+    if three.shape[1] < 2:
+        raise InputError(f"points of {three.shape[1]} number(s) lie in no plane: features need two dimensions or more (dim)")
     origin, basis = three.mean(0), np.eye(three.shape[1])
     right, up = three[0] - origin, three[1] - origin
     smallest = 1e-9 * np.abs(three).max()
@@ -78,7 +81,8 @@ def scene(features, labels, weight, bias, classes=(0, 1, 2), noisy=None, centroi
     """The scene of three classes: features, noisy (N,d), labels (N,), the head's weight (C,d) and bias (C,).
 
     centroids (3,d): of the three classes; left out, the means of their features. plane: left out, the one through the centroids.
-    Raises InputError for classes that are not three different ones of the head's.
+    Raises InputError for classes that are not three different ones of the head's, and for one without features where no centroids are
+    given.
 
     >>> corners = np.array([[2.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])
     >>> seen = scene(corners, [0, 1, 2], weight=corners, bias=np.zeros(3), plane=FLAT)
@@ -89,6 +93,9 @@ def scene(features, labels, weight, bias, classes=(0, 1, 2), noisy=None, centroi
     chosen, labels = np.array(classes), np.asarray(labels)
     if len(set(classes)) != 3 or not all(0 <= c < len(w) for c in classes):
         raise InputError(f"classes {tuple(classes)}: expected three different ones from 0 to {len(w) - 1}")
+    absent = [int(c) for c in chosen if not (labels == c).any()]
+    if absent and centroids is None:
+        raise InputError(f"class {absent[0]} has no features, so no centroid: give centroids, or other classes")
     shown = np.isin(labels, chosen)
     which = (labels[shown, None] == chosen).argmax(1)
     m = np.stack([q[labels == c].mean(0) for c in chosen]) if centroids is None else np.asarray(centroids, dtype=float)

@@ -15,7 +15,7 @@ from .methods import METHODS
 from .runs import Config
 from .study import checks
 from .support import files
-from .support.wording import cell, counted, level_name, pipes, seeds_told  # noqa: F401  so are these
+from .support.wording import cell, counted, level_name, pipes, seeds_told, tidy  # noqa: F401  so are these
 
 COMMITTED = HOME / "data" / "records"
 KEYS = [*checks.KEYS]

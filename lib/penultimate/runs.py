@@ -207,7 +207,8 @@ def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadl
 
 
 def record(config: Config, splits: data.Splits, trained: Trained, device: str) -> dict:
-    """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history.
+    """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history; where
+    another machine or version of the code trained the first epochs, earlier_environments.
 
     >>> config, digits = Config(width=4, dim=8, images=64, epochs=1), data.load("digits")
     >>> list(record(config, digits, train(config, digits), "cpu"))
@@ -225,10 +226,13 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
     sizes = {"train": len(trained_on), "validation": len(splits.validation), "test": len(splits.test)}
     history = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in trained.history]
     seconds = {"training": round(sum(row["seconds"] for row in history), 2), "measuring": round(time.perf_counter() - started, 2)}
+    here = environment(device)
+    earlier = [other for other in trained.environments if other != here]
     return {
         "name": config.name,
         "config": dataclasses.asdict(config),
-        "environment": environment(device),
+        "environment": here,
+        **({"earlier_environments": earlier} if earlier else {}),
         "data": {
             "fingerprint": splits.fingerprint,
             "provenance": splits.provenance,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from . import InputError, at_least_one, one_of, positive
-from .curvature import check, gradient, hessian, norms
+from .curvature import check, gradient, hessian, norms, plainly
 from .logit_losses import cross_entropy
 from .noise import NOISES
 
@@ -34,7 +34,7 @@ class Differences(NamedTuple):
     moved: Tensor
 
 
-@torch.no_grad()
+@plainly
 def differences(
     model: nn.Module, images: Tensor, labels: Tensor, sigma: float, draws: int, noise: str = "gaussian",
     generator: torch.Generator | None = None,

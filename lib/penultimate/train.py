@@ -23,6 +23,7 @@ from .noise import NOISES
 from .support import files
 from .support.devices import compiles, graphs_of, placed, usable
 from .support.graphs import Recording
+from .support.machine import environment
 from .support.memory import keep_freed
 
 KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
@@ -35,12 +36,14 @@ class OutOfTime(Exception):
 
 
 class Trained(NamedTuple):
-    """The model after the last epoch, one history row per epoch, the best-on-test state and its epoch where asked for."""
+    """The model after the last epoch, one history row per epoch, the best-on-test state and its epoch where asked for, and where it was
+    trained: `machine.environment` of every process that took part and differs from the one before it."""
 
     model: Classifier
     history: list[dict[str, float]]
     best: dict[str, Tensor]
     best_epoch: int | None
+    environments: list[dict]
 
 
 def kept_epochs(epochs: int) -> list[int]:
@@ -78,6 +81,7 @@ class Trainer:
             self.watched["test"] = splits.test.to(self.device)
         self.looked_at = splits.test.sample(KEPT_IMAGES).to(self.device)
         self.best, self.best_epoch = {}, None
+        self.environments = [environment(device)]
         self.on_disk, self.next_save = 0, 0.0  # epochs that the checkpoint holds; when the next one is due
         self.as_written = nullcontext  # inside, nothing compiled is used
         self.recording = None  # of a step as a CUDA graph
@@ -153,19 +157,21 @@ class Trainer:
     def features(self) -> dict[str, Tensor]:
         """clean, noisy: features (N,d) of a sample of test images, for pictures of training, float16 where they fit; the head's weight and
         bias."""
-        images = to_unit(self.looked_at.images)
-        noise = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
+        views = zip(("clean", "noisy"), self._views(self.looked_at.images), strict=True)
         with self.as_written():
-            whole = {name: penultimate_features(self.model, view) for name, view in (("clean", images), ("noisy", noise))}
+            whole = {name: penultimate_features(self.model, view) for name, view in views}
         kept = {name: half if (half := q.half()).isfinite().all() else q for name, q in whole.items()}  # from 65,520 on, half is inf
         return kept | {"weight": self.model.head.weight, "bias": self.model.head.bias}
+
+    def _views(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole images, clean and noisy, with the same noise whenever they are looked at."""
+        clean = to_unit(images)
+        return clean, NOISES[self.config.noise](clean, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
 
     def _watch(self) -> dict[str, float]:
         row = {}
         for name, split in self.watched.items():
-            images = to_unit(split.images)
-            noisy = NOISES[self.config.noise](images, self.config.sigma, stream(0, "watch", 0, self.device)).clamp(0, 1)
-            for view, pixels in ((name, images), (f"{name}_noisy", noisy)):
+            for view, pixels in zip((name, f"{name}_noisy"), self._views(split.images), strict=True):
                 with self.as_written():
                     row[view] = float((predict(self.model, pixels) == split.labels).float().mean())
         if "test" in row and row["test"] > max((past["test"] for past in self.history), default=-1):
@@ -181,7 +187,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         started = time.monotonic()
-        told = {"history": json.dumps(self.history), "best_epoch": json.dumps(self.best_epoch), "data": self.fingerprint}
+        told = {name: json.dumps(getattr(self, name)) for name in ("history", "best_epoch", "environments")} | {"data": self.fingerprint}
         files.write_tensors(path, self.state(), told)
         self.on_disk, ended = len(self.history), time.monotonic()
         self.next_save = ended + SPARSE * (ended - started > QUICK)
@@ -214,6 +220,8 @@ class Trainer:
         self.history = json.loads(metadata["history"])
         if [row["epoch"] for row in self.history] != list(range(1, len(self.history) + 1)):
             raise ValueError("the history has a hole")
+        before = json.loads(metadata.get("environments", "[]"))  # older versions did not say
+        self.environments = before + [here for here in self.environments if before[-1:] != [here]]
         self.on_disk = len(self.history)
 
 
@@ -255,4 +263,4 @@ def train(
         took = time.monotonic() - started
         if on_epoch:
             on_epoch(trainer.history[-1])
-    return Trained(trainer.model.eval(), trainer.history, trainer.best, trainer.best_epoch)
+    return Trained(trainer.model.eval(), trainer.history, trainer.best, trainer.best_epoch, trainer.environments)

@@ -47,7 +47,7 @@ th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weigh
 def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
     """The figures of a data set, from its records: name -> figure."""
     rows, found = records.headline(folder, dataset, preset), records.read(folder, dataset, preset)
-    sigma = records.trained_at(rows)
+    sigma, asked = records.trained_at(rows), [found[0]["config"][name] for name in ("delta_v", "delta_d")]
     named = short(dataset)
     scale = "" if preset == named else f", preset {preset}, width {found[0]['config']['width']}"
     on = f"{named}{scale}, n = {records.seeds_told(rows.groupby('method', sort=False).seed.nunique())}, 95 % intervals"
@@ -56,8 +56,8 @@ def pictures(folder: Path | None, dataset: str, preset: str) -> dict:
         f"{named}-accuracy": figures.accuracy_curves(rows, f"Accuracy under Gaussian noise ({on})", sigma),
         f"{named}-gains": figures.gains(rows, [0.0, sigma], f"Difference to normal training, paired ({on})"),
         f"{named}-against": figures.against_each(rows, [0.0, sigma], f"proposed minus each rival, paired ({on})"),
-        f"{named}-geometry": figures.radius_and_margin(
-            records.geometry(found), f"Radius and margin of the classes ({named}{scale}, one mark per run)"
+        f"{named}-geometry": figures_features.radius_and_margin(
+            records.geometry(found), *asked, f"Radius and margin of the classes ({named}{scale}, one mark per run)"
         ),
     }
 

@@ -6,6 +6,7 @@ Every picture has the same traces in the same order whatever its data, so that a
 import textwrap
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -21,6 +22,7 @@ PAIRS = ((1, 0), (2, 0), (2, 1))
 RED = "#C00000"
 NOWHERE = np.full((1, 2), np.nan)
 MOST_NAMED = 20  # classes in a legend
+LOGARITHMIC = ("compact", "noisy")  # of a method that grows its space they leave a scale from zero to the others' no room
 TERMS = {"compact": "L<sub>compact</sub>", "noisy": "L<sub>noisy</sub>", "margin": "L<sub>margin</sub>"}
 
 
@@ -164,16 +166,48 @@ def film_frame(films: dict[str, dict], index: int) -> go.Figure:
                 x=[epochs[index]], y=[values[index]], mode="markers", showlegend=False, legendgroup=method, row=2, col=2 * panel + 1,
                 marker=dict(color=colour, symbol=marker, size=12, line=dict(width=1, color="white")),
             )  # fmt: skip
-        every = [value for film in films.values() for value in film["terms"][term]]
-        edge, last = 0.06 * (max(every) - min(every)), first["epochs"][-1]
-        at = dict(row=2, col=2 * panel + 1)
-        figure.update_yaxes(range=[min(every) - edge, max(every) + edge], **at)
+        every, last = np.array([value for film in films.values() for value in film["terms"][term]]), first["epochs"][-1]
+        logarithmic = term in LOGARITHMIC and every.max() > 0  # before training all features may lie in their circles, and cost nothing
+        ends = np.log10(every[every > 0]) if logarithmic else every
+        edge, at = 0.06 * np.ptp(ends), dict(row=2, col=2 * panel + 1)
+        figure.update_yaxes(range=[ends.min() - edge, ends.max() + edge], type="log" if logarithmic else "linear", **at)
         figure.update_xaxes(title="epoch", range=[-0.06 * last, 1.06 * last], **at)
     legend = dict(orientation="v", y=1, x=1.01, xanchor="left", yanchor="top", font_size=13)
     heading = f"Training, epoch {first['epochs'][index]} of {first['epochs'][-1]}"
     return figure.update_layout(
         template=TEMPLATE, title=heading, width=WIDTH + 80, height=780, legend=legend, margin=dict(l=50, r=20, t=90, b=80)
     )
+
+
+def radius_and_margin(geometry: pd.DataFrame, delta_v: float, delta_d: float, title: str) -> go.Figure:
+    """Class radius against margin, one mark per run, both in units of the feature space; dashed what the loss asks for, a radius of at most
+    delta_v and a margin of at least delta_d; dotted lines of equal ratio. geometry: `records.geometry`.
+
+    >>> one = pd.DataFrame({"method": ["both"], "radius": [3.0], "margin": [6.0]})
+    >>> figure = radius_and_margin(one, 0.5, 5.0, "Layer")
+    >>> figure.data[-1].name, float(figure.data[-1].x[0]), float(figure.data[-1].y[0])
+    ('both', 3.0, 6.0)
+    """
+    figure = blank(
+        title, xaxis_title="class radius (mean distance to the own centroid)", yaxis_title="margin (centroid to nearest boundary)"
+    )
+    right, top = 1.1 * max(geometry.radius.max(), delta_v), 1.1 * max(geometry.margin.max(), delta_d)
+    for ratio in (1, 2, 4, 8):
+        end = min(right, top / ratio)
+        figure.add_scatter(
+            x=[0, 0.95 * end, end], y=[0, 0.95 * ratio * end, ratio * end], mode="lines+text", text=["", f"ratio {ratio}", ""],
+            textfont=dict(size=12, color="#888888"), textposition="bottom center" if end == right else "middle right",
+            line=dict(color="#BBBBBB", width=1, dash="dot"), showlegend=False, hoverinfo="skip",
+        )  # fmt: skip
+    asked = dict(line=dict(color="#555555", width=1.5, dash="dash"), annotation_font_size=13)
+    figure.add_vline(delta_v, annotation_text="δ<sub>v</sub>", annotation_position="bottom right", **asked)
+    figure.add_hline(delta_d, annotation_text="δ<sub>d</sub>", annotation_position="top right", **asked)
+    for method, own in geometry.groupby("method", sort=False):
+        colour, marker, _ = STYLE[method]
+        mark = dict(color=colour, symbol=marker, size=13, line=dict(width=1, color="white"))
+        figure.add_scatter(x=own.radius, y=own.margin, name=method, mode="markers", marker=mark)
+    figure.update_xaxes(range=[0, right])
+    return figure.update_yaxes(range=[0, top])
 
 
 def umap_panels(
@@ -196,7 +230,7 @@ def umap_panels(
                 **_xy(points[own]), mode="markers", marker=mark, name=str(label), legendgroup=str(label), showlegend=not panel,
                 customdata=np.flatnonzero(own), **told, **at,
             )  # fmt: skip
-        ring = dict(symbol="circle-open", color=RED, size=11, line_width=1.5)
+        ring = dict(symbol="circle-open", color=RED, size=9, line_width=1)
         figure.add_scatter(
             **_xy(points[wrong[name]]), mode="markers", marker=ring, name="misread", legendgroup="misread", showlegend=not panel,
             hoverinfo="skip", **at,

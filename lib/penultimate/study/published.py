@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .. import InputError, records
-from ..comparison import verdict
+from ..comparison import CLEAN_TOLERANCE, verdict
 from ..methods import METHODS
 from ..metrics import FULL_SIZE
 from ..runs import Config
@@ -127,8 +127,9 @@ def beside(level: float, dataset: str = "cifar10", folder: str | Path | None = N
 
 def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder: str | Path | None = None) -> pd.DataFrame:
     """`proposed` minus a rival, in points, paired, one row for each preset and choice of the epoch that has a seed of both: what, mean,
-    low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero; none of one seed alone), printed (the
-    paper's gain; nan where it is not known or the preset is of another scale), lies (`where_it_lies`).
+    low, high, n, exact (the mean on the byte-exact test images), verdict (whether it exceeds zero, on clean images minus half a point;
+    none of one seed alone), printed (the paper's gain; nan where it is not known or the preset is of another scale), lies
+    (`where_it_lies`).
 
     >>> gains(8 / 255).set_index("what").lies["small, last epoch"]  # nothing: of another scale than the paper's
     ''
@@ -144,14 +145,15 @@ def gains(level: float, rival: str = "normal", dataset: str = "cifar10", folder:
             moved = 100 * float((paired.proposed - paired[rival]).mean())
             known = preset in FULL_SIZE and {"proposed", rival} <= paper.keys()
             gain = round(100 * (paper["proposed"] - paper[rival]), 2) if known else np.nan
-            said = _judged(apart.low, apart.high, apart.n), gain, where_it_lies(gain, *numbers[1:], apart.n)
+            said = _judged(level, apart.low, apart.high, apart.n), gain, where_it_lies(gain, *numbers[1:], apart.n)
             rows.append((f"{preset}, {TITLES[checkpoint]}", *numbers, int(apart.n), moved, *said))
     table = pd.DataFrame(rows, columns=["what", "mean", "low", "high", "n", "exact", "verdict", "printed", "lies"])
     return table.astype(dict.fromkeys(("mean", "low", "high", "exact", "printed"), float) | {"n": int})  # a table of no rows too
 
 
-def _judged(low: float, high: float, n: int) -> str:
-    return verdict(low, high) if n > 1 else ONE_SEED
+def _judged(level: float, low: float, high: float, n: int) -> str:
+    """Whether a difference exceeds zero, on clean images whether no more than the half point is lost that 'no cost' allows."""
+    return verdict(low, high, 0.0 if level else -CLEAN_TOLERANCE) if n > 1 else ONE_SEED
 
 
 def where_it_lies(gain: float, low: float, high: float, n: int) -> str:
@@ -184,7 +186,7 @@ def by_level(rival: str | None = None, dataset: str = "cifar10", folder: str | P
         rows = rows[rows.checkpoint == checkpoint]
         for row in (records.differences(_paired(rows, rival), rival) if rival else records.summary(rows)).itertuples():
             told = f"{cell(row.mean, row.low, row.high, signed=bool(rival))}, n={row.n}"
-            told += f": {_judged(row.low, row.high, row.n)}" * bool(rival)
+            told += f": {_judged(row.level, row.low, row.high, row.n)}" * bool(rival)
             shown.setdefault((f"{preset}, {TITLES[checkpoint]}", row.method), {})[row.level] = told
     table = pd.DataFrame(shown).T.fillna("").sort_index(axis=1).rename_axis(["what", "method"] if shown else None)
     return table.rename(columns=level_name)

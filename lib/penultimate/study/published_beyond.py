@@ -162,4 +162,4 @@ def _resistance(record: dict, folder: str | Path | None) -> dict[str, float]:
 
 def _told(values: list[float]) -> str:
     mean, low, high = seed_interval(values)
-    return f"{mean:.3g}{f' [{low:.3g}, {high:.3g}]' * (len(values) > 1)}, n={len(values)}"
+    return f"{mean:.2f}{f' [{low:.2f}, {high:.2f}]' * (len(values) > 1)}, n={len(values)}"

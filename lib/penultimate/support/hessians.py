@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vjp, vmap
 
-from .. import InputError, one_of
+from .. import InputError, losses, one_of
 from ..logit_losses import Loss
 from ..model import must_evaluate
 
@@ -72,12 +72,12 @@ def draw_probes(images: Tensor, count: int, generator: torch.Generator | None = 
 
 
 def norms(x: Tensor) -> Tensor:
-    """||x_i|| of each image, (N,1,1,1).
+    """`losses.norms` of each image, (N,1,1,1).
 
     >>> norms(torch.tensor([[[[3.0, 4.0]]]]))
     tensor([[[[5.]]]])
     """
-    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
+    return losses.norms(x.flatten(1)).reshape(-1, *(1 for _ in x.shape[1:]))
 
 
 def operators(model: nn.Module, images: Tensor, labels: Tensor, space: str, loss: Loss, step: float | None = None):

@@ -1,7 +1,12 @@
 """Numbers as people read them: with their interval, in grey levels, of how many seeds; and tables of them."""
 
+import re
+
 import numpy as np
 import pandas as pd
+
+MARKS = {"holds": "▲", "does not hold": "▼"}  # of a verdict; one that is undecided has none
+NO_BREAK = "\u00a0"
 
 
 def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
@@ -64,3 +69,29 @@ def pipes(shown: pd.DataFrame) -> str:
         *([name, *row] for name, row in zip(shown.index, shown.to_numpy(), strict=True)),
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def tidy(shown: pd.DataFrame) -> pd.DataFrame:
+    """A table of cells like '+2.9 [+0.3, +5.5], n=5: holds', for a page: each on one line, verdicts as MARKS, and n once, where every row
+    has one of its own in a column `seeds`, where every column has one in their names; elsewhere it stays in the cells. What is missing is left empty.
+
+    >>> told = {"clean": "-1.4 [-3.1, +0.2], n=5: undecided", "8/255": "+2.9 [+0.3, +5.5], n=5: holds"}
+    >>> [cell.split() for cell in tidy(pd.DataFrame(told, index=["proposed"])).loc["proposed"]]
+    [['-1.4', '[-3.1,', '+0.2]'], ['▲', '+2.9', '[+0.3,', '+5.5]'], ['5']]
+    >>> by_column = tidy(pd.DataFrame({"noisy": ["1.0, n=3", "2.0, n=3"], "both": ["3.0, n=4", "not run"]}))
+    >>> by_column.columns.tolist(), by_column.iloc[0].tolist()
+    (['noisy (n=3)', 'both (n=4)'], ['1.0', '3.0'])
+    """
+    parts = shown.fillna("").map(
+        lambda told: re.fullmatch(r"(?P<told>.*?)(, n=(?P<n>\d+))?(: (?P<verdict>[a-z ]+))?", told).groupdict(default="")
+    )
+    short = parts.map(lambda part: f"{MARKS.get(part['verdict'], '')} {part['told']}".lstrip().replace(" ", NO_BREAK))
+    n = parts.map(lambda part: part["n"])
+    of_rows, of_columns = ([sorted(set(own) - {""}) for own in values] for values in (n.to_numpy(), n.to_numpy().T))
+    if not any(of_rows):
+        return short
+    if all(len(own) <= 1 for own in of_rows):
+        return short.assign(seeds=["".join(own) for own in of_rows])
+    if all(len(own) <= 1 for own in of_columns):
+        return short.set_axis([f"{name} (n={own[0]})" if own else name for name, own in zip(short, of_columns, strict=True)], axis=1)
+    return shown
