@@ -7,6 +7,7 @@ import pandas as pd
 
 MARKS = {"holds": "▲", "does not hold": "▼"}  # of a verdict; one that is undecided has none
 NO_BREAK = "\u00a0"
+TOLD = re.compile(r"(?P<told>.*?)(, n=(?P<n>\d+))?(: (?P<verdict>[a-z ]+))?")
 
 
 def cell(mean: float, low: float, high: float, signed: bool = False) -> str:
@@ -73,7 +74,8 @@ def pipes(shown: pd.DataFrame) -> str:
 
 def tidy(shown: pd.DataFrame) -> pd.DataFrame:
     """A table of cells like '+2.9 [+0.3, +5.5], n=5: holds', for a page: each on one line, verdicts as MARKS, and n once, where every row
-    has one of its own in a column `seeds`, where every column has one in their names; elsewhere it stays in the cells. What is missing is left empty.
+    has one of its own in a column `seeds`, where every column has one in their names; elsewhere it stays in the cells. What is missing
+    is left empty.
 
     >>> told = {"clean": "-1.4 [-3.1, +0.2], n=5: undecided", "8/255": "+2.9 [+0.3, +5.5], n=5: holds"}
     >>> [cell.split() for cell in tidy(pd.DataFrame(told, index=["proposed"])).loc["proposed"]]
@@ -82,9 +84,7 @@ def tidy(shown: pd.DataFrame) -> pd.DataFrame:
     >>> by_column.columns.tolist(), by_column.iloc[0].tolist()
     (['noisy (n=3)', 'both (n=4)'], ['1.0', '3.0'])
     """
-    parts = shown.fillna("").map(
-        lambda told: re.fullmatch(r"(?P<told>.*?)(, n=(?P<n>\d+))?(: (?P<verdict>[a-z ]+))?", told).groupdict(default="")
-    )
+    parts = shown.astype(object).fillna("").map(lambda told: TOLD.fullmatch(told).groupdict(default=""))
     short = parts.map(lambda part: f"{MARKS.get(part['verdict'], '')} {part['told']}".lstrip().replace(" ", NO_BREAK))
     n = parts.map(lambda part: part["n"])
     of_rows, of_columns = ([sorted(set(own) - {""}) for own in values] for values in (n.to_numpy(), n.to_numpy().T))
