@@ -115,6 +115,13 @@ MASKED = {
 }  # fmt: skip
 
 
+def test_on_the_bound_an_attack_is_trusted_however_its_shares_round(tmp_path):
+    record = made(0, "normal", 0.5, by_steps={"10": 0.29, "20": 0.31}, transferred={"normal": 0.48})
+    files.write_json(tmp_path / checks.place(record), record)
+    (told,) = adversary_rules.checked(adversary_rules.read(tmp_path)).itertuples()
+    assert told.gained > 0.02 and told.transferred == pytest.approx(-0.02) and told.unmasked  # 0.31 - 0.29 in floating point
+
+
 @pytest.mark.parametrize("case", MASKED)
 def test_each_sign_of_masked_gradients_is_seen(tmp_path, case):
     for seed, changed in enumerate((dict(autoattack=10), MASKED[case])):

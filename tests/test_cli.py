@@ -181,6 +181,7 @@ BAD = {
     "perturbation": (("sweep", *TINY, "--perturbation", "fog"), "unknown noise 'fog'"),
     "occlusion": (("sweep", *TINY, "--perturbation", "occlusion", "--levels", "70"), "patches of 560 px in a 8x8 image"),
     "levels": (("sweep", *TINY, "--levels", "low"), "levels 'low'"),
+    "levels alike": (("sweep", *TINY, "--levels", "0.1,0.10000001"), "two of them are the same in the four digits that tables have"),
     "records": (("report", "--records", "nowhere"), "nowhere"),
     "address": (("train", *TINY, "--address", "here:1"), "address = here:1 is of a cluster: say of which, backend = ray or dask"),
     "unreadably large": (("train", *TINY, "--image-size", "1000000"), "image_size = 1000000: 1,797 pictures of 1,000,000x1,000,000 take"),

@@ -270,3 +270,8 @@ def test_what_lies_beyond_the_axis_stands_at_its_own_edge():
         "+60 [+59, +61] ▸": (1, "right"), "◂ -20 [-21, -19]": (0, "left"), "▸": (1, "right")
     }  # fmt: skip
     assert [trace.x[0] for trace in figure.data] == [5, 20, -0.5, 0]
+
+
+def test_an_arm_that_broke_off_on_some_seeds_is_not_chosen_by_those_that_lived():
+    rows = pd.DataFrame({"method": "m", "arm": list("aab"), "seed": [0, 1, 0], "validation_noisy": [0.5, 0.6, 0.9], "validation": 1.0})
+    assert experiments.chosen(rows) == {"m": "a"} and experiments.chosen(rows[rows.seed == 0]) == {"m": "b"}

@@ -1,5 +1,6 @@
 """Records that commands measure of stored runs: made where none is, and found again where they were put."""
 
+import copy
 import dataclasses
 import itertools
 import re
@@ -153,3 +154,17 @@ def test_a_run_on_resized_images_is_measured_on_images_of_its_size(kind, tiny, t
     else:
         adversary.measure(run, {}, images=4, checked=4, certified=2, n=60)
     assert seen == {6}
+
+
+@pytest.mark.parametrize("part, name, value", [("data", "test_images", 7), ("data", "fingerprint", "f"), ("settings", "sigma", 0.5)])
+def test_records_of_other_images_or_settings_are_not_compared(tmp_path, part, name, value):
+    found = [r for r in measured.read("curvature", None, "digits", "digits") if r["config"]["seed"] == 0][:2]
+    records.collect(found, tmp_path)
+    assert len(measured.read("curvature", tmp_path, "digits", "digits")) == 2
+    other = copy.deepcopy(found[1])
+    other[part][name] = value
+    if name == "test_images":
+        other["images"] = {key: values[:7] for key, values in other["images"].items()}
+    records.collect([other], tmp_path)
+    with pytest.raises(InputError, match=rf"curvature records of different {part} \(.* has {name} = .*{value}\): keep those of one kind"):
+        measured.read("curvature", tmp_path, "digits", "digits")

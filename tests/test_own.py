@@ -19,7 +19,7 @@ from penultimate.data import Split
 from penultimate.evaluate import balanced
 from penultimate.jobs import train_all
 from penultimate.study import checks, films, lookup, measured, roads, suggest
-from penultimate.support import files
+from penultimate.support import files, own
 
 FAST = dict(network="small", width=4, dim=8, epochs=1, batch=8, image_size=8, pad=1, lr=0.01)
 
@@ -245,6 +245,19 @@ def test_the_suggested_level_is_the_smallest_that_costs_five_points():
     assert level == suggest.LEVELS[-1] and len(accuracy) == 1 + len(suggest.LEVELS)  # none costs that much
     with pytest.raises(InputError, match="no noise level can be suggested: normal training reaches 50.0 %"):
         suggest.noise_level(Brightness(), Split(split.images, torch.ones_like(split.labels) - split.labels // 2, split.exact))
+
+
+@pytest.mark.parametrize("wrong, message", [(["--jobs", "-1"], "jobs = -1"), (["--device", "quantum"], "device 'quantum'")])
+def test_a_study_that_cannot_be_settles_nothing(two_classes, store, wrong, message):
+    with pytest.raises(InputError, match=message):
+        cli.app(["study", "--dataset", two_classes, "--sigma", "0.1", *wrong], standalone_mode=False)
+    assert data.settings(two_classes) == {}
+
+
+def test_settings_with_a_field_that_no_run_has_are_named(two_classes, store):
+    own.settle(two_classes, data.CACHE, given={"depth": 3})
+    with pytest.raises(InputError, match=r"settings.json settles depth, which no run has: delete it"):
+        suggest.settle(two_classes)
 
 
 def test_what_is_settled_holds_for_later_runs_and_their_tables(two_classes, store, monkeypatch):

@@ -65,6 +65,8 @@ def train_all(
         raise InputError(f"address = {address} is of a cluster: say of which, backend = ray or dask")
     if jobs < 1:
         raise InputError(f"jobs = {jobs}: at least one process is needed")
+    if backend == "processes":
+        usable(device)  # also where nothing is trained: the caller will measure on it
     store = store or STORE
     found = {c: run if (run := stored(c, store)) and measured_as_settled(run) else None for c in configs}
     waiting = [c for c in found if not found[c]]
@@ -75,8 +77,6 @@ def train_all(
         if run and on_run:
             on_run(run)
     if waiting:  # what would stop every run stops here, once; and data sets are downloaded before processes share them
-        if backend == "processes":
-            usable(device)
         for dataset, side in dict.fromkeys((c.dataset, c.image_size) for c in waiting):
             data.load(dataset, root, side)
     options = dict(device=device, root=root, store=store, deadline=time.time() + budget if budget is not None else None)

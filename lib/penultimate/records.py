@@ -47,15 +47,16 @@ def read(folder: str | Path | None = None, dataset: str | None = None, preset: s
 def changed(config: dict) -> str:
     """What a configuration changes in its preset, for people: '' for the preset itself.
 
-    >>> changed(Config(method="both", epochs=3).__dict__)
-    'epochs=3'
+    >>> changed(Config(method="both", epochs=3).__dict__), changed(Config(schedule="multistep", milestones=(1, 2)).__dict__)
+    ('epochs=3', 'schedule=multistep, milestones=1/2')
     """
     plain = Config(**{key: config[key] for key in KEYS})
     differing = ((name, config[name]) for name in plain.__dataclass_fields__ if name in config and name not in KEYS)
+    tupled = ((name, tuple(value) if isinstance(value, list) else value) for name, value in differing)  # JSON has no tuples
     return ", ".join(
-        f"{name}={value}"
-        for name, value in differing
-        if (tuple(value) if isinstance(value, list) else value) != getattr(plain, name)  # JSON has no tuples
+        f"{name}={'/'.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in tupled
+        if value != getattr(plain, name)
     )
 
 

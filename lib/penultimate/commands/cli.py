@@ -107,6 +107,9 @@ def sweep(
     if draws > evaluate.MOST_DRAWS:
         raise InputError(f"draws = {draws:,}: at most {evaluate.MOST_DRAWS:,} can be drawn")
     amounts, tables = numbers_of("levels", levels), []
+    named = ["+".join(f"{part:.4g}" for part in np.atleast_1d(amount)) for amount in amounts]
+    if len(set(named)) < len(named):
+        raise InputError(f"levels = {levels}: two of them are the same in the four digits that tables have: leave one out")
     configs = grid(methods_of(methods), seeds_of(seeds), dataset=dataset, preset=preset, **fields)
     test = data.load(dataset, data_root, fields.get("image_size")).test.to(usable(device))
     for amount in amounts:  # what cannot apply is said before anything is trained
@@ -157,6 +160,9 @@ def study(
         raise InputError(f"methods {methods!r}: a study compares at least normal, both and proposed; train takes any of them")
     if skip_bad is not None:
         _for_own_pictures(dataset)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = jobs or (cores if device == "cpu" and backend == "processes" else 1)
+    train_all([], device, jobs=jobs, backend=backend, address=address)  # what cannot be is said before anything is settled
     if data.is_own(dataset):
         where = dict(budget=spent, backend=backend, address=address)
         try:
@@ -164,10 +170,10 @@ def study(
         except OutOfTime:
             raise typer.Exit(0) from None  # train_all has said that the pilot run is left
         typer.echo(f"{own.describe(data.load(dataset))}\n{suggest.said(settled)}")
+        if not settled["suggested"]:
+            typer.echo(f"to have it suggested by the data instead, delete {own.home(dataset, data.CACHE) / 'settings.json'}")
     elif fields:
         raise InputError(f"a study of {dataset} takes its preset as it is: leave out {', '.join(fields)}, or use train, which takes them")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or (cores if device == "cpu" and backend == "processes" else 1)
     configs, left = grid(methods_of(methods), asked, dataset=dataset, preset=preset), None
     same_images((out or data.CACHE / "study") / "records", configs[0], configs[0].preset)
     if spent is not None:

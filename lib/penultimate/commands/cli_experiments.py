@@ -40,5 +40,7 @@ def experiments(
         if finished and len(finished) + len(lost) == len(arms):
             written = experiments.collect(name, finished, records or data.CACHE / "experiments", data_root, lost)
             typer.echo(f"wrote {written} ({len(finished)} runs{f', {len(lost)} failed' * bool(lost)})")
+        elif len(lost) == len(arms):
+            typer.echo(f"{name}: every run failed, as said above: nothing is written", err=True)
         else:
             typer.echo(f"{name}: {len(finished)} of {len(arms)} runs finished; call again to go on")

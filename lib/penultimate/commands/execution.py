@@ -73,13 +73,14 @@ def run(out: Path, given: dict) -> None:
 
 
 def renew(folder: Path = HOME / "notebooks") -> None:
-    """Execute the notebooks of a folder in place, as they are committed. Raises InputError where there are none."""
+    """Execute the notebooks of a folder in place, as they are committed. Raises InputError where there are none, and for one that fails."""
     paths = sorted(folder.glob("[0-9]*.ipynb"))
     if not paths:
         raise InputError(f"no notebooks in {folder}: clone the project and install it with pip install -e .")
     options = ["--to", "notebook", "--execute", "--inplace", "--ExecutePreprocessor.record_timing=False"]
-    subprocess.run([sys.executable, "-m", "nbconvert", *options, *map(str, paths)], check=True)
     for path in paths:
+        if subprocess.run([sys.executable, "-m", "nbconvert", *options, str(path)]).returncode:
+            raise InputError(f"notebook {path.name} failed, as said above: it is as it was, and those before it are renewed")
         still(path)
 
 

@@ -145,13 +145,16 @@ def difference(rows: pd.DataFrame, arm: str, against: str, column: str = "noisy"
 
 
 def chosen(rows: pd.DataFrame) -> dict[str, str]:
-    """Method -> its arm that is best on the validation split, by noisy, then by clean accuracy (means over seeds).
+    """Method -> its arm that is best on the validation split, by noisy, then by clean accuracy (means over seeds); of those that have as
+    many seeds as any of the method: where training broke off on some, the mean would be over those that lived.
 
     >>> accuracies = {"validation_noisy": [0.8, 0.8, 0.7, 0.9], "validation": [0.9, 0.9, 1.0, 1.0]}
     >>> chosen(pd.DataFrame({"method": "m", "arm": list("aabb")} | accuracies))
     {'m': 'b'}
     """
-    means = rows.groupby(["method", "arm"], sort=False)[["validation_noisy", "validation"]].mean().round(9).reset_index("arm")
+    seeds = rows.groupby(["method", "arm"], sort=False).arm.transform("size")
+    whole = rows[seeds == seeds.groupby(rows.method).transform("max")]
+    means = whole.groupby(["method", "arm"], sort=False)[["validation_noisy", "validation"]].mean().round(9).reset_index("arm")
     return {method: max(own.to_numpy(), key=lambda one: (one[1], one[2]))[0] for method, own in means.groupby("method", sort=False)}
 
 

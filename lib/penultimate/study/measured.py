@@ -39,7 +39,8 @@ def path_of(config: Config, folder: Path) -> Path:
 def read(kind: str, folder: str | Path | None, dataset: str, preset: str, apart=("noise", "method", "seed")) -> list[dict]:
     """Every record of a kind (a key of CHECKS) of a data set, ordered by the noise trained with, method and seed.
 
-    Raises InputError where there are none, and where two agree in the fields of Config `apart`: which of them counts?
+    Raises InputError where there are none, where two agree in the fields of Config `apart`: which of them counts? And where they are not
+    of the same images and settings: their difference would be of these too.
 
     >>> first = [r for r in read("curvature", None, "digits", "digits") if r["config"]["noise"] == "gaussian"][0]
     >>> first["config"]["method"], first["config"]["seed"], len(first["images"]["kappa"]) == first["data"]["test_images"]
@@ -56,7 +57,20 @@ def read(kind: str, folder: str | Path | None, dataset: str, preset: str, apart=
     for which, same in groupby(sorted(found, key=told), told):
         if len(names := [r["name"] for r in same]) > 1:
             raise InputError(f"{len(names)} {kind} records of {which} ({', '.join(names)}): keep one in the folder")
+    _alike(found, kind)
     return sorted(found, key=lambda r: (r["config"]["noise"], list(METHODS).index(r["config"]["method"]), r["config"]["seed"]))
+
+
+def _alike(found: list[dict], kind: str) -> None:
+    """AutoAttack is left aside: it may be added to some, and tables of it say to how many images."""
+    seen = {}
+    for record in found:
+        parts = {"data": {name: record["data"][name] for name in ("fingerprint", "test_images")}, "settings": record["settings"]}
+        for where, name, value in ((where, name, value) for where, values in parts.items() for name, value in values.items()):
+            first, before = seen.setdefault((where, name), (record["name"], value))
+            if value != before and not name.startswith("autoattack"):
+                told = f"{first} has {name} = {before}, {record['name']} {value}"
+                raise InputError(f"{kind} records of different {where} ({told}): keep those of one kind, and measure the others again")
 
 
 def present(kind: str, folder: str | Path | None = None) -> list[tuple[str, str]]:

@@ -69,6 +69,9 @@ def settle(
         raise InputError(f"{dataset} has its presets: only for one's own data (a folder, an .npz file) is anything settled")
     before = data.settings(dataset)
     given = before.get("given", {}) | fields
+    if strange := given.keys() - Config.__dataclass_fields__.keys():
+        path = own.home(dataset, data.CACHE) / "settings.json"
+        raise InputError(f"{path} settles {', '.join(sorted(strange))}, which no run has: delete it, and the data is settled again")
     noise = Config(dataset=dataset, preset=preset, **given).noise  # refuses what cannot be
     if noise != "gaussian":
         raise InputError(
