@@ -97,12 +97,3 @@ def test_a_record_with_a_hole_is_refused(measured, tmp_path, damage):
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="run.json is no record of a run"):
         checks.read(tmp_path / "run.json", checks.run_record, "record of a run")
-
-
-def test_convolutions_do_not_round_to_ten_bits_while_curvature_is_measured(monkeypatch):
-    """On a GPU differences of gradients would be differences of rounding; the switch can be read anywhere."""
-    seen = []
-    monkeypatch.setattr(metrics, "input_curvature", lambda *given: seen.append(torch.backends.cudnn.allow_tf32) or torch.zeros(1))
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    metrics.curvatures(None, None, None, 0)
-    assert seen == [False, False] and torch.backends.cudnn.allow_tf32

@@ -1,5 +1,6 @@
 """What commands measure of stored runs (curvature, transfer, adversary): one JSON a run, <folder>/<dataset>-<preset>/<name>.json."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -65,12 +66,13 @@ def _alike(found: list[dict], kind: str) -> None:
     """AutoAttack is left aside: it may be added to some, and tables of it say to how many images."""
     seen = {}
     for record in found:
-        parts = {"data": {name: record["data"][name] for name in ("fingerprint", "test_images")}, "settings": record["settings"]}
-        for where, name, value in ((where, name, value) for where, values in parts.items() for name, value in values.items()):
-            first, before = seen.setdefault((where, name), (record["name"], value))
-            if value != before and not name.startswith("autoattack"):
-                told = f"{first} has {name} = {before}, {record['name']} {value}"
-                raise InputError(f"{kind} records of different {where} ({told}): keep those of one kind, and measure the others again")
+        data_of = {name: value for name, value in record["data"].items() if name in ("fingerprint", "test_images")}
+        for where, values in (("data", data_of), ("settings", record["settings"])):
+            for name, value in values.items():
+                first, before = seen.setdefault((where, name), (record["name"], value))
+                if json.dumps(value) != json.dumps(before) and not name.startswith("autoattack"):
+                    told = f"{first} has {name} = {before}, {record['name']} {value}"
+                    raise InputError(f"{kind} records of different {where} ({told}): keep those of one kind, and measure the others again")
 
 
 def present(kind: str, folder: str | Path | None = None) -> list[tuple[str, str]]:
