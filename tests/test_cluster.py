@@ -60,9 +60,10 @@ def trail(tmp_path, monkeypatch):
     path.touch()
 
     def trailed(config, *given):
-        from penultimate import jobs, train
+        from penultimate import checkpoints, jobs, train
 
-        epoch, quick, train.QUICK = train.Trainer.epoch, train.QUICK, SECONDS  # on a busy disk too every epoch has its checkpoint
+        epoch, quick = train.Trainer.epoch, checkpoints.QUICK
+        checkpoints.QUICK = SECONDS  # on a busy disk too every epoch has its checkpoint
 
         def noted(self, number):
             epoch(self, number)
@@ -73,7 +74,7 @@ def trail(tmp_path, monkeypatch):
         try:
             return jobs._work_elsewhere(config, *given)
         finally:
-            train.Trainer.epoch, train.QUICK = epoch, quick
+            train.Trainer.epoch, checkpoints.QUICK = epoch, quick
 
     monkeypatch.setattr(jobs, "_work_elsewhere", trailed)
     return lambda: [(int(pid), name, int(epoch)) for pid, name, epoch in (line.split() for line in path.read_text().splitlines())]

@@ -325,6 +325,17 @@ def test_a_flat_loss_has_no_eigenvalue_above_zero():
     assert top_eigenvalue(Flat().eval(), torch.rand(2, 1, 2, 2), torch.tensor([0, 1])).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("odds", [-80.0, -55.0, -21.0, -1.0, 0.0, 1.0, 21.0, 55.0, 80.0])
+def test_the_derivatives_of_cross_entropy_keep_their_precision_on_either_side(odds, kind):
+    """Of log(1 + e^x) with x = -z_y: sigma(x) and sigma(x) sigma(-x)."""
+    loss = lambda x: cross_entropy(torch.stack([-x, torch.zeros_like(x)], 1), torch.zeros(1, dtype=torch.long)).sum()  # noqa: E731
+    x = torch.tensor([odds], dtype=kind)
+    slope, bend = torch.func.grad(loss)(x), torch.func.grad(lambda x: torch.func.grad(loss)(x).sum())(x)
+    assert slope.item() == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-5, abs=0)
+    assert bend.item() == pytest.approx(math.exp(-abs(odds)) / (1 + math.exp(-abs(odds))) ** 2, rel=1e-5, abs=0)
+
+
 @pytest.mark.parametrize("odds", [-30.0, 5.0, 21.0, 30.0])
 def test_the_hessian_of_a_sure_network_is_known_as_far_as_float64_holds_it(odds):
     """Logits (0, w.x) and label 0: H = p (1 - p) w w' with p = 1 / (1 + e^-w.x), where one of the two rounds to 1 or not."""
@@ -349,9 +360,9 @@ def test_power_iteration_finds_an_eigenvalue_whose_square_float32_cannot_hold(it
             logit = x.flatten(1) @ torch.tensor([3.0, 4.0])
             return torch.stack([torch.zeros_like(logit), logit], 1)
 
-    x = torch.tensor([[[[6.6, 8.8]]]])  # log-odds of 55, the label on their side: 25 e^-55
+    x = torch.tensor([[[[7.2, 9.6]]]])  # log-odds of 60, the label on their side: 25 e^-60
     found = top_eigenvalue(Linear().eval(), x, torch.tensor([1]), iterations)
-    assert found.item() == pytest.approx(25 * math.exp(-55), rel=1e-3)
+    assert found.item() == pytest.approx(25 * math.exp(-60), rel=1e-3, abs=0)
 
 
 def test_a_gpus_rounding_of_convolutions_is_switched_off_inside_and_only_there():

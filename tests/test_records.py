@@ -188,9 +188,9 @@ def test_the_first_page_tells_how_far_both_is_ahead(pages):
 
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
-    """The prose of README, RESULTS and pages 00 and 08, with one kind of minus, without signs of plus."""
+    """The prose of README, RESULTS and some pages, with one kind of minus, without signs of plus."""
     told = {path.name: path.read_text(encoding="utf-8") for path in (report.README, report.RESULTS)}
-    for name in ("00_start_here", "08_paper_vs_ours"):
+    for name in ("00_start_here", "03_penultimate_layer", "04_noise_sweep", "05_ablation", "08_paper_vs_ours", "12_adversary"):
         cells = json.loads((data.HOME / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         told[name[:2]] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     return {name: " ".join(text.replace("−", "-").replace("+", "").split()) for name, text in told.items()}
@@ -560,6 +560,27 @@ def test_what_curvature_tells_at_equal_margin_is_as_said(pages):
     assert set(decided.index) == {"noisy", "both", "stability", "proposed"} and (photographs.low < 0).sum() == 2
     assert f"by both measures (partial ρ {digits['mean'].min():.1f} to {digits['mean'].max():.1f})" in pages["RESULTS.md"]
     assert f"that saw noise ({decided.min():.2f} to {decided.max():.2f})" in pages["RESULTS.md"]
+
+
+def test_numbers_without_an_interval_in_sentences_of_pages_follow_from_the_records(pages):
+    """Those of pages 00, 03, 04, 05 and 12 that no table of the same page shows in these words."""
+    studied = (("digits", "digits", 0.3), ("cifar10", "small", 0.06), ("cifar10", "brief", 0.06))
+    scales = [(records.headline(None, dataset, preset), level) for dataset, preset, level in studied]
+    over = [100 * gained[(gained.method == "proposed") & np.isclose(gained.level, level)]["mean"].item()
+            for gained, level in ((records.differences(rows), level) for rows, level in scales)]  # fmt: skip
+    assert f"yes, by {min(over):.0f} to {max(over):.0f} points, at all three scales" in pages["00"]
+    layer = records.geometry(records.read(None, "digits", "digits")).groupby("method").ratio.mean()
+    right = records.summary(scales[0][0]).query("level == 0.3").set_index("method")["mean"] * 100
+    told = "`discriminative`, without noisy images, has a margin of {:.1f} times the radius and `both` one of {:.2f}"
+    assert told.format(layer.discriminative, layer.both) in pages["03"]
+    assert f"`both` is right on {right.both:.1f} % and `discriminative` on {right.discriminative:.1f} %" in pages["03"]
+    weak = records.differences(scales[0][0]).query("level == 0.1")["mean"].max()
+    assert f"the gain is at most {100 * weak:.1f} points at 0.1" in pages["04"]
+    tried = experiments.table(experiments.read("rates")).groupby("arm").noisy.mean() * 100
+    assert f"which on test images is {tried['normal, 0.05'] - tried['normal, 0.1']:.1f} points worse than 0.05" in pages["05"]
+    within = adversary_rules.accuracies(adversary_rules.read(None), "l2")
+    alone, both = (adversary_rules.against(within, method, "normal", 0.5)[0] for method in ("discriminative", "both"))
+    assert 0.3 < alone / both < 0.36 and "is as flat there as `both` and gains a third as much in L2" in pages["12"]
 
 
 def test_every_interval_of_readmes_prose_stands_in_results_or_a_page_as_well(pages):

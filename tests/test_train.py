@@ -13,7 +13,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from penultimate import InputError, data
+from penultimate import InputError, checkpoints, data
 from penultimate.batches import learning_rate, stream, training_set, views
 from penultimate.data import to_unit
 from penultimate.methods import METHODS
@@ -517,9 +517,10 @@ def test_no_epoch_is_begun_that_would_end_after_the_deadline(tiny, digits, tmp_p
 
 def test_a_slow_checkpoint_is_written_seldom_and_where_a_call_ends(tiny, digits, tmp_path, monkeypatch, uninterrupted):
     """Where every write counts as slow: the first epoch's, none within SPARSE seconds of it, at the deadline, after the last epoch."""
-    monkeypatch.setattr("penultimate.train.QUICK", -1.0)
+    monkeypatch.setattr("penultimate.checkpoints.QUICK", -1.0)
     config, written, began = tiny(best_on_test=True), [], []
-    monkeypatch.setattr(Trainer, "save", lambda self, path, save=Trainer.save: (save(self, path), written.append(len(self.history))))
+    save = checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda trainer, path: (save(trainer, path), written.append(len(trainer.history))))
 
     def press(row):
         if row["epoch"] == 2:

@@ -6,13 +6,13 @@ pictures of single pages in show/, the command line in commands/, side-by-side m
 
 Modules, each knowing only those before it:
 vision, files, splits, pictures, own, data, corruptions, noise, model, centroids, losses, methods, memory, devices, machine, graphs,
-batches, train, evaluate, geometry, logit_losses, hessians, curvature, theory, layers, configs, integrity, metrics, runs, planes, checks,
-wording, comparison, records, progress, engines, jobs, measured, suggest, roads, ranks, curvature_records, curvature_decades,
-curvature_rules, curvature_tables, calibration, transfer, transfer_rules, transfer_tables, films, centroid_trace, lookup, grids,
-experiments, replication, rates, replicated, attacks, certified, adversary, adversary_links, adversary_rules, published, published_beyond,
-switches, adversary_tables, evidence, verdicts, claims, claims_tables, embed, drawing, figures, figures_curvature, figures_experiments,
-figures_transfer, figures_adversary, figures_published, figures_pictures, figures_features, widgets, widgets_networks, bench, reliability,
-execution, report, options, cli and its commands in cli_*.
+batches, checkpoints, train, evaluate, geometry, logit_losses, hessians, curvature, theory, layers, configs, integrity, metrics, runs,
+planes, checks, wording, comparison, records, progress, engines, jobs, measured, suggest, roads, ranks, curvature_records,
+curvature_decades, curvature_rules, curvature_tables, calibration, transfer, transfer_rules, transfer_tables, films, centroid_trace,
+lookup, grids, experiments, replication, rates, replicated, attacks, certified, adversary, adversary_links, adversary_rules, published,
+published_beyond, switches, adversary_tables, evidence, verdicts, claims, claims_tables, embed, drawing, figures, figures_curvature,
+figures_experiments, figures_transfer, figures_adversary, figures_published, figures_pictures, figures_features, widgets,
+widgets_networks, bench, reliability, execution, report, options, cli and its commands in cli_*.
 """
 
 import math

@@ -21,14 +21,13 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Ten
             [0.],
             [5.]]), tensor([2., 0., 1.]))
     """
-    q = _wide(features)
+    q = _at_least_float32(features)
     counts = q.new_zeros(num_classes).index_add_(0, labels, q.new_ones(len(labels)))
     sums = q.new_zeros(num_classes, q.shape[1]).index_add(0, labels, q)
     return (sums / counts.clamp(min=1)[:, None]).to(features.dtype), counts
 
 
-def _wide(x: Tensor) -> Tensor:
-    """In at least float32."""
+def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -62,7 +61,7 @@ class CentroidTracker(nn.Module):
         super().__init__()
         one_of("centroid tracking", tracking, TRACKING)
         self.momentum, self.tracking = momentum, tracking
-        self.register_buffer("centroids", _wide(torch.zeros(num_classes, dim)))
+        self.register_buffer("centroids", _at_least_float32(torch.zeros(num_classes, dim)))
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
 
     def _apply(self, fn, recurse: bool = True) -> "CentroidTracker":
@@ -76,7 +75,7 @@ class CentroidTracker(nn.Module):
     def _load_from_state_dict(self, *given, **named) -> None:
         """What PyTorch calls for load_state_dict, which with assign=True takes the other state's type."""
         super()._load_from_state_dict(*given, **named)
-        self.centroids = _wide(self.centroids)
+        self.centroids = _at_least_float32(self.centroids)
 
     @contextmanager
     def in_place(self):
@@ -94,7 +93,7 @@ class CentroidTracker(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Centroids:
         """features (N,d), labels (N,) -> Centroids, in at least float32."""
-        mean, counts = class_means(_wide(features), labels, len(self.seen))
+        mean, counts = class_means(_at_least_float32(features), labels, len(self.seen))
         if self.tracking == "naive":
             return Centroids(mean, mean, counts)
         stored, present = self.centroids.to(mean.dtype), counts > 0

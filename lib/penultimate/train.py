@@ -1,7 +1,5 @@
 """One training loop for every method: data on the device, no synchronisation inside an epoch, exact resume."""
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim.sgd import sgd  # the class SGD calls this too, but loads PyTorch's compiler: a second before every first step
 
-from . import InputError
+from . import InputError, checkpoints
 from .batches import learning_rate, stream, training_set, views
 from .data import Splits, channel_statistics, to_unit
 from .losses import DiscriminativeLoss
@@ -28,7 +26,6 @@ from .support.memory import keep_freed
 
 KEPT_IMAGES, KEPT_EPOCHS = 2000, 16
 WORTH_COMPILING = 1000  # steps: compiling takes as long as some hundreds do
-QUICK, SPARSE = 0.2, 30.0  # seconds: a checkpoint that takes longer to write is written that seldom, where a whole epoch takes less
 
 
 class OutOfTime(Exception):
@@ -56,7 +53,7 @@ def kept_epochs(epochs: int) -> list[int]:
 
 
 class Trainer:
-    """Model, loss, momenta and history of one run, and how they go to and come from a checkpoint."""
+    """Model, loss, momenta and history of one run, and an epoch of it."""
 
     def __init__(self, config, splits: Splits, device: str):
         self.config, self.device = config, usable(device)
@@ -179,51 +176,6 @@ class Trainer:
             self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
         return row
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything a later process needs to go on to the bit."""
-        parts = {"model": self.model.state_dict(), "loss": self.loss.state_dict(), "best": self.best}
-        parts["momentum"] = {str(i): m for i, m in enumerate(self.momenta) if m is not None}
-        return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-
-    def save(self, path: Path) -> None:
-        started = time.monotonic()
-        told = {name: json.dumps(getattr(self, name)) for name in ("history", "best_epoch", "environments")} | {"data": self.fingerprint}
-        files.write_tensors(path, self.state(), told)
-        self.on_disk, ended = len(self.history), time.monotonic()
-        self.next_save = ended + SPARSE * (ended - started > QUICK)
-
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint; one that is damaged, or of other images, is named in a line, and the run begins again."""
-        try:
-            tensors, metadata = files.read_tensors(path)
-        except InputError as error:
-            print(f"{self.config.name}: {str(error).partition(': delete it')[0]}; beginning again", file=sys.stderr, flush=True)
-            return
-        if metadata.get("data", self.fingerprint) != self.fingerprint:  # older versions did not say
-            print(f"{self.config.name}: the images have changed since its last epoch; beginning again", file=sys.stderr, flush=True)
-            return
-        try:
-            self._restore(tensors, metadata)
-        except (KeyError, IndexError, RuntimeError, ValueError) as error:
-            raise InputError(f"{path} is no checkpoint of this version of the code: delete it, and the run begins again") from error
-
-    def _restore(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        part = lambda prefix: {name[len(prefix) :]: t.to(self.device) for name, t in tensors.items() if name.startswith(prefix)}  # noqa: E731
-        self.model.load_state_dict(part("model/"))
-        self.loss.load_state_dict(part("loss/"))
-        for index, momentum in part("momentum/").items():
-            parameter = self.parameters[int(index)]
-            if momentum.shape != parameter.shape:
-                raise ValueError(f"momentum {index} is {tuple(momentum.shape)}")
-            self.momenta[int(index)] = torch.empty_like(parameter).copy_(momentum)  # in the layout of its parameter
-        self.best, self.best_epoch = part("best/"), json.loads(metadata["best_epoch"])
-        self.history = json.loads(metadata["history"])
-        if [row["epoch"] for row in self.history] != list(range(1, len(self.history) + 1)):
-            raise ValueError("the history has a hole")
-        before = json.loads(metadata.get("environments", "[]"))  # older versions did not say
-        self.environments = before + [here for here in self.environments if before[-1:] != [here]]
-        self.on_disk = len(self.history)
-
 
 def train(
     config, splits: Splits, device: str = "cpu", checkpoint: Path | None = None,
@@ -231,10 +183,10 @@ def train(
 ) -> Trained:  # fmt: skip
     """Train one configuration, from its checkpoint where there is one.
 
-    The checkpoint is written after every epoch, or every SPARSE seconds if that takes long. deadline: a time.time() by which the last
-    epoch ends, as long as none takes longer than the one before it (OutOfTime); one that has not passed yet allows a call's first epoch.
-    on_epoch receives each finished row of the history. kept: a folder for the features at `kept_epochs`. On the CPU the same
-    configuration and thread count give the same weights to the bit, interrupted or not.
+    The checkpoint is written after every epoch, or every `checkpoints.SPARSE` seconds if that takes long. deadline: a time.time() by
+    which the last epoch ends, as long as none takes longer than the one before it (OutOfTime); one that has not passed yet allows a
+    call's first epoch. on_epoch receives each finished row of the history. kept: a folder for the features at `kept_epochs`. On the CPU
+    the same configuration and thread count give the same weights to the bit, interrupted or not.
 
     >>> from penultimate.data import load
     >>> from penultimate.runs import Config
@@ -244,7 +196,7 @@ def train(
     """
     trainer = Trainer(config, splits, device)
     if checkpoint and checkpoint.exists():
-        trainer.restore(checkpoint)
+        checkpoints.restore(trainer, checkpoint)
     keep = lambda epoch: files.write_tensors(kept / f"epoch-{epoch:04d}.safetensors", trainer.features())  # noqa: E731
     if kept and not trainer.history:
         keep(0)
@@ -252,14 +204,14 @@ def train(
     for epoch in range(len(trainer.history), config.epochs):
         if deadline and time.time() + took > deadline:
             if checkpoint and trainer.on_disk < epoch:
-                trainer.save(checkpoint)
+                checkpoints.save(trainer, checkpoint)
             raise OutOfTime(f"{epoch} of {config.epochs} epochs done")
         started = time.monotonic()
         trainer.epoch(epoch)
         if kept and epoch + 1 in kept_epochs(config.epochs):
             keep(epoch + 1)
         if checkpoint and (time.monotonic() >= trainer.next_save or epoch + 1 == config.epochs):
-            trainer.save(checkpoint)
+            checkpoints.save(trainer, checkpoint)
         took = time.monotonic() - started
         if on_epoch:
             on_epoch(trainer.history[-1])

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from typer.testing import CliRunner
 
-from penultimate import InputError, data, evaluate, jobs, noise, records
+from penultimate import InputError, checkpoints, data, evaluate, jobs, noise, records
 from penultimate.commands import cli
 from penultimate.runs import Config, Run, load_or_train
 from penultimate.study import curvature_rules, films, lookup
@@ -146,7 +146,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     stored = run.folder / "weights.safetensors"
     trainer = Trainer(asked, splits, "cpu")
     trainer.epoch(0)
-    trainer.save(folder / "checkpoint")
+    checkpoints.save(trainer, folder / "checkpoint")
     checkpoint, weights = (folder / "checkpoint").read_bytes(), stored.read_bytes()
     unsealed = files.safetensors.torch.save(files.read_tensors(stored)[0])
     lookup.look_up(run, splits.test.images[:3])
@@ -173,7 +173,7 @@ def readers(folder: Path) -> dict[str, Reader]:
 
     def restored(content: bytes):
         with contextlib.redirect_stderr(io.StringIO()):
-            Trainer(asked, splits, "cpu").restore(at / "c")
+            checkpoints.restore(Trainer(asked, splits, "cpu"), at / "c")
 
     def settled():
         kept = own.settings("a set", at / "cache")
