@@ -10,9 +10,9 @@ batches, checkpoints, train, evaluate, geometry, logit_losses, hessians, curvatu
 planes, checks, wording, comparison, records, progress, engines, jobs, measured, suggest, roads, ranks, curvature_records,
 curvature_decades, curvature_rules, curvature_tables, calibration, transfer, transfer_rules, transfer_tables, films, centroid_trace,
 lookup, grids, experiments, replication, rates, replicated, attacks, certified, adversary, adversary_links, adversary_rules, published,
-published_beyond, switches, adversary_tables, evidence, verdicts, claims, claims_tables, embed, drawing, figures, figures_curvature,
-figures_experiments, figures_transfer, figures_adversary, figures_published, figures_pictures, figures_features, widgets,
-widgets_networks, bench, reliability, execution, report, options, cli and its commands in cli_*.
+published_beyond, switches, replays, adversary_tables, evidence, verdicts, claims, claims_tables, embed, drawing, figures,
+figures_curvature, figures_experiments, figures_transfer, figures_adversary, figures_published, figures_pictures, figures_features,
+widgets, widgets_networks, bench, reliability, execution, report, options, cli and its commands in cli_*.
 """
 
 import math

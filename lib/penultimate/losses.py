@@ -79,10 +79,10 @@ def signed_distance(centroids: Tensor, weight: Tensor, bias: Tensor, c: Tensor, 
     >>> signed_distance(torch.tensor([[3.0], [-1.0]]), *head, c=torch.tensor([0]), j=torch.tensor([1]))
     tensor([-3.])
     """
-    w, b = _wide(weight), _wide(bias)
-    normal = w[j] - w[c]
-    gap, length = (normal * centroids[c]).sum(1) + b[j] - b[c], torch.linalg.vector_norm(normal, dim=1)
-    apart = length.square() > SAME_ROW * (w[j].square().sum(1) + w[c].square().sum(1))
+    normal = _wide(weight)[j] - _wide(weight)[c]
+    gap, length = (normal * centroids[c]).sum(1) + _wide(bias)[j] - _wide(bias)[c], torch.linalg.vector_norm(normal, dim=1)
+    squares = _wide(weight.detach()).square().sum(1)
+    apart = length.square() > SAME_ROW * (squares[j] + squares[c])
     return torch.where(apart, gap / torch.where(apart, length, 1), 0).to(weight.dtype)
 
 

@@ -206,6 +206,15 @@ def _train(config: Config, splits: data.Splits, folder: Path, device: str, deadl
     checkpoint.unlink(missing_ok=True)
 
 
+def told(history: list[dict]) -> list[dict]:
+    """Rows of a history with the digits that records keep: six.
+
+    >>> told([{"epoch": 1, "total": 2.25000049}])
+    [{'epoch': 1, 'total': 2.25}]
+    """
+    return [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in history]
+
+
 def record(config: Config, splits: data.Splits, trained: Trained, device: str) -> dict:
     """All that a table or a figure needs, as JSON: config, environment, data, metrics (last epoch; best on test beside it), history; where
     another machine or version of the code trained the first epochs, earlier_environments.
@@ -224,7 +233,7 @@ def record(config: Config, splits: data.Splits, trained: Trained, device: str) -
         measured["best_on_test"] = {"epoch": trained.best_epoch, **metrics.measure(afresh(trained.best), splits, config)}
     trained_on, names = training_set(config, splits), splits.classes
     sizes = {"train": len(trained_on), "validation": len(splits.validation), "test": len(splits.test)}
-    history = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in trained.history]
+    history = told(trained.history)
     seconds = {"training": round(sum(row["seconds"] for row in history), 2), "measuring": round(time.perf_counter() - started, 2)}
     here = environment(device)
     earlier = [other for other in trained.environments if other != here]

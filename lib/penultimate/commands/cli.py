@@ -255,4 +255,4 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-from . import cli_adversary, cli_bench, cli_curvature, cli_experiments, cli_replicate, cli_transfer  # noqa: E402, F401  they add their commands to `app`
+from . import cli_adversary, cli_bench, cli_curvature, cli_experiments, cli_replay, cli_replicate, cli_transfer  # noqa: E402, F401  they add their commands to `app`

@@ -173,6 +173,21 @@ def transfer_record(record: dict) -> None:
             _numbers(table[name], (record["settings"]["bins"],))
 
 
+def replay(record: dict) -> None:
+    """What is read of a run that was trained again (see `replays`).
+
+    >>> record = {"name": "a run", "config": Config().__dict__, "history": [{"epoch": 1, "total": 2.5}]}
+    >>> replay(record)
+    >>> replay(record | {"history": []})
+    Traceback (most recent call last):
+    ValueError: expected a history
+    """
+    _of_known(record["config"])
+    _require(isinstance(record["name"], str) and record["history"], "a history")
+    for row in record["history"]:
+        _numbers(list(row.values()))
+
+
 def severities(content: dict) -> None:
     """What transfer records rest on (see `transfer.severities`).
 

@@ -11,13 +11,15 @@ import torch
 def environment(device: str) -> dict:
     """What a number's reader must know of the machine; the code version is the hash of lib/.
 
+    instructions: the widest that PyTorch uses of the processor, such as AVX2; with others sums round otherwise, and trainings part.
+
     >>> list(environment("cpu"))
-    ['python', 'torch', 'platform', 'device', 'threads', 'code']
+    ['python', 'torch', 'platform', 'device', 'instructions', 'threads', 'code']
     """
     name = torch.cuda.get_device_name(device) if str(device).startswith("cuda") else _processor()
     return {
         "python": platform.python_version(), "torch": torch.__version__, "platform": f"{platform.system()} {platform.machine()}",
-        "device": name, "threads": torch.get_num_threads(), "code": CODE_VERSION,
+        "device": name, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(), "code": CODE_VERSION,
     }  # fmt: skip
 
 
