@@ -146,7 +146,7 @@ def here(monkeypatch, cache, capsys):
     return run
 
 
-@pytest.mark.parametrize("name", ["train", "sweep", "study", "report", "adversary"])
+@pytest.mark.parametrize("name", ["train", "sweep", "study", "report", "adversary", "replay"])
 def test_help_has_an_example(here, name):
     code, said = here(name, "--help")
     told = " ".join(said.replace("│", " ").split())

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from penultimate import InputError, records
@@ -61,6 +63,18 @@ def test_on_the_same_arithmetic_a_run_is_the_same_to_every_digit(replay):
     assert replays.agreeing(replay["history"][:4], now["history"]) == 4, "training rounds otherwise now: make the replays again"
 
 
+def test_a_replay_is_done_for_its_epochs_by_this_code_on_this_machine(tiny, digits, tmp_path):
+    config, path = tiny(), tmp_path / "replay.json"
+    kept = json.loads(json.dumps(record(config, digits, train(config, digits), "cpu")))
+    path.write_text(json.dumps(replays.again(kept, epochs=2)))
+    assert [replays.done(path, epochs) for epochs in (1, 2, 3, 0, 9)] == [True, True, False, False, False]
+    for name in ("code", "instructions", "torch"):
+        other = json.loads(path.read_text())
+        other["environment"][name] = "another"
+        (tmp_path / "other.json").write_text(json.dumps(other))
+        assert not replays.done(tmp_path / "other.json", 1)
+
+
 def test_the_command_compares_leaves_what_exists_and_counts(tmp_path):
     call = ["replay", "--methods", "normal", "--seeds", "0,1", "--records", str(tmp_path)]
     done = CliRunner().invoke(cli.app, call)
@@ -87,3 +101,31 @@ def test_a_table_has_a_row_for_every_replay_by_what_its_run_changed(tmp_path):
         then = ORIGINALS[replay["name"]]["history"]
         equal = [all(then[e][k] == replay["history"][e][k] for k in then[e] if k != "seconds") for e in range(len(then))]
         assert row.epochs == len(then) == 24 and row.same == (equal.index(False) if False in equal else 24)
+
+
+def test_whole_replays_take_their_records_place_in_the_comparison(tmp_path):
+    """A mean and Student's interval of differences between last rows; a replay of some epochs, or of another setting, changes none."""
+    replay = next(r for r in COMMITTED if (r["config"]["method"], r["config"]["seed"]) == ("proposed", 2))
+    (tmp_path / "digits-digits").mkdir()
+
+    def kept(**changed):
+        (tmp_path / "digits-digits" / "a.json").write_text(json.dumps(replay | changed))
+        return replays.apart(folder=tmp_path).set_index(["rival", "view", "which"])
+
+    raised = [*replay["history"][:-1], replay["history"][-1] | {"validation": 0.25}]
+    found = kept(history=raised)
+    for which in ("recorded", "again"):
+        last = {r["config"]["method"]: {} for r in ORIGINALS.values()}
+        for r in ORIGINALS.values():
+            last[r["config"]["method"]][r["config"]["seed"]] = r["history"][-1]["validation"]
+        if which == "again":
+            last["proposed"][2] = 0.25
+        for rival in ("normal", "stability"):
+            differences = [100 * (last["proposed"][seed] - last[rival][seed]) for seed in range(5)]
+            low, high = stats.t.interval(0.95, 4, np.mean(differences), stats.sem(differences))
+            assert found.loc[rival, "validation", which].tolist() == pytest.approx([np.mean(differences), low, high])
+    recorded = found.xs("recorded", level="which")
+    assert not found.xs("again", level="which").equals(recorded)
+    for changed in ({"history": raised[-1:]}, {"history": raised, "config": replay["config"] | {"mu": 0.9}}):
+        found = kept(**changed)
+        assert found.xs("again", level="which").equals(recorded)

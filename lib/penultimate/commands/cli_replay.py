@@ -14,7 +14,8 @@ def replay(
     data_root: DataRoot = None, epochs: Annotated[int, typer.Option(help="how many, from the first on; 0: all of a run's")] = 1,
     records: Records = None,
 ):  # fmt: skip
-    """Train committed runs again, as their records say, and compare every number of each epoch; replays that exist are left as they are.
+    """Train committed runs again, as their records say, and compare every number of each epoch. What this code on this machine has
+    trained again before is not trained once more.
 
     Example: python -m penultimate replay --dataset digits --epochs 0
     """
@@ -34,7 +35,7 @@ def replay(
     same = 0
     for done, record in enumerate(found, 1):
         path = folder / checks.place(record)
-        if not path.exists():
+        if not replays.done(path, epochs, device):
             files.write_json(path, replays.again(record, epochs, device, data_root))
         now = files.read_json(path)["history"]
         same += replays.agreeing(record["history"], now) == len(now)

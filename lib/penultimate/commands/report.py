@@ -20,6 +20,7 @@ from ..study import (
     published,
     rates,
     reliability,
+    replays,
     switches,
     transfer_tables,
 )
@@ -205,6 +206,7 @@ MAKERS = {marker: lambda which=which: outcome(records.read(None, *which)) for ma
     "ablation": experiments.markdown, "switches": switches.markdown, "transfer": transfer_tables.markdown,
     "curvature": curvature_tables.markdown, "adversary": adversary_tables.markdown, "claims": claims_tables.markdown,
     "published": published.markdown, "bench": compare.committed, "sliders": slider.markdown, "reliability": reliability.markdown,
+    "replays": replays.markdown,
 }  # fmt: skip
 
 

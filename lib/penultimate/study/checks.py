@@ -176,14 +176,15 @@ def transfer_record(record: dict) -> None:
 def replay(record: dict) -> None:
     """What is read of a run that was trained again (see `replays`).
 
-    >>> record = {"name": "a run", "config": Config().__dict__, "history": [{"epoch": 1, "total": 2.5}]}
+    >>> record = {"name": "a run", "config": Config().__dict__, "environment": {}, "history": [{"epoch": 1, "total": 2.5}]}
     >>> replay(record)
     >>> replay(record | {"history": []})
     Traceback (most recent call last):
-    ValueError: expected a history
+    ValueError: expected name, environment and history
     """
     _of_known(record["config"])
-    _require(isinstance(record["name"], str) and record["history"], "a history")
+    whole = isinstance(record["name"], str) and isinstance(record["environment"], dict) and record["history"]
+    _require(whole, "name, environment and history")
     for row in record["history"]:
         _numbers(list(row.values()))
 

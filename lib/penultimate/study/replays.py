@@ -4,22 +4,25 @@ From equal arithmetic come equal numbers. Where already the first epoch differs,
 the code, or on a processor with other instructions.
 """
 
+import itertools
 from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 
 from .. import InputError, data, records
+from ..evaluate import seed_interval
 from ..jobs import NARROW, one_thread
 from ..methods import METHODS
 from ..progress import each
 from ..runs import Config, told
 from ..support.machine import environment
-from ..support.wording import counted, pipes
+from ..support.wording import cell, counted, pipes
 from ..train import Trainer
 from . import checks, measured
 from .switches import SELECTED
 
+VIEWS = {"validation": "clean", "validation_noisy": "noise trained with"}  # of the validation images, in a history
 PLACES = {"digits": "whole runs", "cifar10": "first epochs"}  # what of each data set's runs the committed replays train
 
 
@@ -45,6 +48,19 @@ def again(record: dict, epochs: int = 0, device: str = "cpu", root: str | Path |
         where = environment(device)
     kept = {"name": record["name"], "config": record["config"], "data": {"fingerprint": splits.fingerprint}}
     return kept | {"environment": where, "history": told(trainer.history)}
+
+
+def done(path: Path, epochs: int = 0, device: str = "cpu") -> bool:
+    """Whether a file holds a replay of as many epochs (0: all of them) by this code on such a machine.
+
+    >>> done(Path("nowhere.json"))
+    False
+    """
+    if not path.exists():
+        return False
+    replay, here = checks.read(path, checks.replay, "replay"), environment(device)
+    wanted = min(epochs, replay["config"]["epochs"]) or replay["config"]["epochs"]
+    return len(replay["history"]) >= wanted and all(replay["environment"].get(name) == here[name] for name in here if name != "threads")
 
 
 def agreeing(then: list[dict], now: list[dict]) -> int:
@@ -96,15 +112,53 @@ def table(dataset: str = "digits", preset: str = "digits", folder: str | Path | 
     return pd.DataFrame(rows, columns=["method", "changed", "seed", "code", "epochs", "same"])
 
 
+def apart(dataset: str = "digits", preset: str = "digits", folder: str | Path | None = None) -> pd.DataFrame:
+    """What replays change in the comparison: `proposed` minus each rival on the validation images, clean and with the noise trained with,
+    after the last epoch, in points, paired by seed: rival, view, which, mean, low, high (95 % interval).
+
+    which: recorded, of the records alone; again, with whole replays in their records' place.
+
+    >>> found = apart()
+    >>> found.columns.tolist(), len(found)  # five rivals, two views, with and without replays
+    (['rival', 'view', 'which', 'mean', 'low', 'high'], 20)
+    """
+    recorded = _last(records.read(None, dataset, preset))
+    plain = [replay for replay in read(dataset, preset, folder) if not records.changed(replay["config"])]
+    again = recorded | _last([replay for replay in plain if len(replay["history"]) == replay["config"]["epochs"]])
+    rows = []
+    for rival, view in itertools.product((method for method in METHODS if method != "proposed"), VIEWS):
+        seeds = sorted(seed for method, seed in recorded if method == rival and ("proposed", seed) in recorded)
+        for which, last in (("recorded", recorded), ("again", again)):
+            differences = [100 * (last["proposed", seed][view] - last[rival, seed][view]) for seed in seeds]
+            rows.append((rival, view, which, *seed_interval(differences)))
+    return pd.DataFrame(rows, columns=["rival", "view", "which", "mean", "low", "high"])
+
+
+def _last(found: list[dict]) -> dict:
+    return {(record["config"]["method"], record["config"]["seed"]): record["history"][-1] for record in found}
+
+
 def markdown() -> str:
-    """RESULTS' table: of the committed runs, by method, how many come out the same."""
-    shown, where = {}, []
+    """RESULTS' tables: of the committed runs, by what they change in their preset and by method, how many come out the same; and `apart`.
+
+    >>> markdown().splitlines()[0]
+    '| the same | normal | noisy | both | stability | discriminative | proposed |'
+    """
+    counts, compared, machines = {}, {}, set()
     for dataset, preset in measured.PLACES.items():
         found = table(dataset, preset)
-        kind = found.changed.map({"": "", SELECTED: ", trained again"}).fillna(", other settings")
-        for (name, method), own in found.groupby([kind, "method"]):
-            row = shown.setdefault(f"{preset}{name}: {PLACES[dataset]}", dict.fromkeys(METHODS, ""))
-            row[method] = f"{(own.same == own.epochs).sum()} of {len(own)}"
-        where += [replay["environment"] for replay in read(dataset, preset)]
-    machines = {f"{e['device']}, {e['instructions']}, {counted(e['threads'], 'thread')}, torch {e['torch']}" for e in where}
-    return f"{pipes(pd.DataFrame(shown).T.rename_axis('the same of'))}\n\n*{'; '.join(sorted(machines))}.*"
+        for (which, method), own in found.groupby([found.changed.map(_kind), "method"]):
+            name = ", ".join(part for part in (preset, which, PLACES[dataset]) if part)
+            counts.setdefault(name, dict.fromkeys(METHODS, ""))[method] = f"{(own.same == own.epochs).sum()} of {len(own)}"
+        for row in apart(dataset, preset).itertuples():
+            told = cell(row.mean / 100, row.low / 100, row.high / 100, signed=True)
+            compared.setdefault(f"{preset}: proposed − {row.rival}", {})[f"{VIEWS[row.view]}, {row.which}"] = told
+        where = [replay["environment"] for replay in read(dataset, preset)]
+        machines |= {f"{e['device']}, {e['instructions']}, {counted(e['threads'], 'thread')}, torch {e['torch']}" for e in where}
+    tables = [pipes(pd.DataFrame.from_dict(told, "index").rename_axis(name)) for told, name in ((counts, "the same"), (compared, "points"))]
+    heading = "Validation images, `proposed` minus each rival, as recorded and with whole runs trained again in their records' place:"
+    return "\n\n".join([tables[0], heading, tables[1], f"*{'; '.join(sorted(machines))}.*"])
+
+
+def _kind(changed: str) -> str:
+    return "trained again" if changed == SELECTED else "24 epochs" if "epochs=24" in changed else "other switches" if changed else ""
