@@ -9,13 +9,16 @@ from typer.testing import CliRunner
 
 from penultimate import InputError, records
 from penultimate.commands import cli
+from penultimate.commands.report import RESULTS as PAGE
 from penultimate.runs import record
-from penultimate.study import replays
+from penultimate.study import measured, replays, switches
+from penultimate.study.switches import SELECTED
 from penultimate.support.machine import environment
 from penultimate.train import train
 
 ORIGINALS = {r["name"]: r for r in records.read(None, "digits", "digits")}
 COMMITTED = replays.read("digits", "digits")
+RESULTS = PAGE.read_text()
 ARITHMETIC = ("torch", "platform", "device", "instructions")  # what of an environment decides how sums round
 
 
@@ -129,3 +132,50 @@ def test_whole_replays_take_their_records_place_in_the_comparison(tmp_path):
     for changed in ({"history": raised[-1:]}, {"history": raised, "config": replay["config"] | {"mu": 0.9}}):
         found = kept(**changed)
         assert found.xs("again", level="which").equals(recorded)
+
+
+def test_what_results_says_of_runs_trained_again_follows_from_the_replays():
+    digits, small = replays.table(), replays.table("cifar10", "small")
+    earlier = {preset: replays.table(dataset, preset, replays.EARLIER) for dataset, preset in measured.PLACES.items()}
+    with_loss = ("discriminative", "proposed")
+    plain = digits[~digits.method.isin(with_loss)]
+    assert len(plain) == 20 and (plain.same == 24).all() and (plain.epochs == 24).all()
+    assert sorted(earlier["digits"].groupby("method").seed.apply(list)) == [[*range(5)]] * 2 and (earlier["digits"].same == 24).all()
+    first = small[small.changed == ""].assign(whole=lambda rows: rows.same == rows.epochs)
+    assert len(first) == 30 and first[~first.method.isin(with_loss)].whole.all()
+    since = first[first.method.isin(with_loss)].groupby("whole")[["method", "seed"]].apply(lambda rows: {*map(tuple, rows.values)})
+    assert since[True] == {(method, seed) for method in with_loss for seed in (3, 4)}
+    assert since[False] == {*map(tuple, earlier["small"][["method", "seed"]].values)} and (earlier["small"].same == 1).all()
+
+    def tried(method: str, changed: str, seeds=range(5)) -> list[int]:
+        return small[(small.method == method) & (small.changed == changed) & small.seed.isin(seeds)].same.tolist()
+
+    other = [tried(method, SELECTED) for method in ("normal", "both", "proposed")] + [tried("normal", "epochs=24")]
+    other += [tried(method, "epochs=24", range(3)) for method in ("both", "proposed")] + [tried("proposed", "ce_noisy=0.5")]
+    other += [tried("normal", "lr=0.1"), tried("stability", "lr=0.2")]
+    assert all(seen and not any(seen) for seen in other)
+    assert all(tried(method, "epochs=24", (3, 4)) == [1, 1] for method in ("both", "proposed"))
+    assert "all 20 runs of digits in each of 24 epochs, and all 20 of `small` in their first" in RESULTS and replays.COMMIT in RESULTS
+
+
+def test_whole_replays_change_the_comparison_in_one_place_as_results_says():
+    changed = []
+    for dataset, preset in measured.PLACES.items():
+        replayed = replays.table(dataset, preset).query("changed == '' and method == 'proposed' and same < epochs")
+        assert (replayed.epochs == {"digits": 24, "small": 12}[preset]).all() and len(replayed) == {"digits": 5, "small": 3}[preset]
+        for (rival, view), own in replays.apart(dataset, preset).groupby(["rival", "view"]):
+            told = own.set_index("which").eval("low * high > 0")
+            changed += [(preset, rival, view, bool(told.recorded))] if told.recorded != told.again else []
+    assert changed == [("small", "stability", "validation_noisy", True)]
+    assert "but that to `stability` on CIFAR-10 at the noise trained with, which is no longer" in RESULTS
+
+
+def test_how_far_a_repetition_moves_beside_another_seed_is_as_results_says():
+    ratios = []
+    for level in (0.0, 8 / 255, 0.06):
+        runs = switches.measured("small", level)
+        for method in ("normal", "both"):
+            moved = np.array(switches.apart(runs, f"{method}, {SELECTED}", method))
+            assert len(moved) == 3
+            ratios.append(np.sqrt((moved**2).mean() / 2) / runs[runs.arm == method].accuracy.std())
+    assert f"is {min(ratios):.1f} to {max(ratios):.1f} of that over seeds" in RESULTS

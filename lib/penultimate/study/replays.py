@@ -23,7 +23,9 @@ from . import checks, measured
 from .switches import SELECTED
 
 VIEWS = {"validation": "clean", "validation_noisy": "noise trained with"}  # of the validation images, in a history
-PLACES = {"digits": "whole runs", "cifar10": "first epochs"}  # what of each data set's runs the committed replays train
+PLACES = {"digits": "whole runs", "cifar10": "first epochs"}  # what of each data set's runs the committed replays train at least
+EARLIER = records.COMMITTED / "replays" / "earlier"  # replays by the code as it was before the loss summed in float64
+COMMIT = "4b43baa"  # with that code
 
 
 def again(record: dict, epochs: int = 0, device: str = "cpu", root: str | Path | None = None) -> dict:
@@ -145,11 +147,12 @@ def markdown() -> str:
     '| the same | normal | noisy | both | stability | discriminative | proposed |'
     """
     counts, compared, machines = {}, {}, set()
-    for dataset, preset in measured.PLACES.items():
-        found = table(dataset, preset)
+    for (dataset, preset), folder in itertools.product(measured.PLACES.items(), (None, EARLIER)):
+        found = table(dataset, preset, folder)
         for (which, method), own in found.groupby([found.changed.map(_kind), "method"]):
-            name = ", ".join(part for part in (preset, which, PLACES[dataset]) if part)
+            name = ", ".join(part for part in (preset, which, PLACES[dataset], f"by commit {COMMIT}" * bool(folder)) if part)
             counts.setdefault(name, dict.fromkeys(METHODS, ""))[method] = f"{(own.same == own.epochs).sum()} of {len(own)}"
+    for dataset, preset in measured.PLACES.items():
         for row in apart(dataset, preset).itertuples():
             told = cell(row.mean / 100, row.low / 100, row.high / 100, signed=True)
             compared.setdefault(f"{preset}: proposed − {row.rival}", {})[f"{VIEWS[row.view]}, {row.which}"] = told
