@@ -152,7 +152,7 @@ def test_what_results_says_of_runs_trained_again_follows_from_the_replays():
 
     other = [tried(method, SELECTED) for method in ("normal", "both", "proposed")] + [tried("normal", "epochs=24")]
     other += [tried(method, "epochs=24", range(3)) for method in ("both", "proposed")] + [tried("proposed", "ce_noisy=0.5")]
-    other += [tried("normal", "lr=0.1"), tried("stability", "lr=0.2")]
+    other += [tried("normal", "lr=0.2"), tried("stability", "lr=0.1"), tried("stability", "lr=0.2")]
     assert all(seen and not any(seen) for seen in other)
     assert all(tried(method, "epochs=24", (3, 4)) == [1, 1] for method in ("both", "proposed"))
     assert "all 20 runs of digits in each of 24 epochs, and all 20 of `small` in their first" in RESULTS and replays.COMMIT in RESULTS
@@ -167,6 +167,10 @@ def test_whole_replays_change_the_comparison_in_one_place_as_results_says():
             told = own.set_index("which").eval("low * high > 0")
             changed += [(preset, rival, view, bool(told.recorded))] if told.recorded != told.again else []
     assert changed == [("small", "stability", "validation_noisy", True)]
+    found = replays.apart("cifar10", "small").query("view == 'validation_noisy' and which == 'again'").set_index("rival")
+    ahead, behind = (found.loc[rival, ["mean", "low", "high"]].tolist() for rival in ("normal", "both"))
+    told = "{:.1f} [{:.1f}, {:.1f}] points ahead of `normal` and {:.1f} [{:.1f}, {:.1f}] behind `both`"
+    assert told.format(*ahead, -behind[0], -behind[2], -behind[1]) in RESULTS
     assert "but that to `stability` on CIFAR-10 at the noise trained with, which is no longer" in RESULTS
 
 
