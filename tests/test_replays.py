@@ -158,6 +158,18 @@ def test_what_results_says_of_runs_trained_again_follows_from_the_replays():
     assert "all 20 runs of digits in each of 24 epochs, and all 20 of `small` in their first" in RESULTS and replays.COMMIT in RESULTS
 
 
+def test_the_version_that_trained_again_gives_the_present_numbers_here_and_not_its_own():
+    """So the processor parts them, and not the code."""
+    present = {replay["name"]: replay for replay in replays.read("cifar10", "small")}
+    kept = {r["name"]: r for r in records.read(None, "cifar10")}
+    found = replays.read("cifar10", "small", records.COMMITTED / "replays" / "b99c5e8")
+    assert [replay["config"]["method"] for replay in found] == ["both", "normal"] and "commit b99c5e8, seed 0 of each" in RESULTS
+    for replay in found:
+        then, now = kept[replay["name"]], present[replay["name"]]
+        assert replay["environment"]["code"] == then["environment"]["code"] != now["environment"]["code"]
+        assert replays.agreeing(replay["history"], now["history"]) == 1 and replays.agreeing(then["history"], replay["history"]) == 0
+
+
 def test_whole_replays_change_the_comparison_in_one_place_as_results_says():
     changed = []
     for dataset, preset in measured.PLACES.items():

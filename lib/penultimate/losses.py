@@ -79,7 +79,7 @@ def signed_distance(centroids: Tensor, weight: Tensor, bias: Tensor, c: Tensor, 
     >>> signed_distance(torch.tensor([[3.0], [-1.0]]), *head, c=torch.tensor([0]), j=torch.tensor([1]))
     tensor([-3.])
     """
-    normal = _wide(weight)[j] - _wide(weight)[c]
+    normal = _wide(weight)[j] - _wide(weight)[c]  # not one for both: their gradients add up in float32, as in the runs of the records
     gap, length = (normal * centroids[c]).sum(1) + _wide(bias)[j] - _wide(bias)[c], torch.linalg.vector_norm(normal, dim=1)
     squares = _wide(weight.detach()).square().sum(1)
     apart = length.square() > SAME_ROW * (squares[j] + squares[c])
