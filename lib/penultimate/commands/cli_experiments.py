@@ -6,7 +6,7 @@ import typer
 
 from .options import Address, Backend, Budget, DataRoot, Dataset, Device, Jobs, Preset, Records, Seeds, app, located, seconds_of, seeds_of
 
-NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, rates, decisive, joined by commas"
+NAMES = "'all', or of ablation, centroids, switches, deltas, fronts, rates, added, decisive, joined by commas"
 
 
 @app.command()

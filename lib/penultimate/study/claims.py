@@ -167,6 +167,12 @@ CLAIMS = [
             partial(switch, "proposed, epochs=24, ce_noisy=0.5", "both, epochs=24"),  # added before the first of these runs had ended
         ),
     ),
+    Claim(  # this and the next: added before any of these runs had ended
+        "Its alignment alone adds robustness to `both`", "study", ABLATION, partial(arm, "added", "both + alignment", "both"),
+    ),
+    Claim(
+        "A fifth of the loss adds robustness to `both`", "study", ABLATION, partial(arm, "added", "both + a fifth of the loss", "both"),
+    ),
     Claim(
         "One joint BatchNorm pass is more robust than two passes", "study", ABLATION,
         chain(

@@ -51,6 +51,14 @@ AGAINST = {
 # The rows that the others hang on, few enough for real images on a CPU.
 DECISIVE = {name: BASELINES[name] for name in ("normal", "both")}
 DECISIVE |= {name: ABLATION[name] for name in ("compactness + margin", "alignment", "proposed")}
+# What is added to `both`, which is half of the cross-entropy on noisy logits: the whole loss, its alignment alone, a fifth of all its weights.
+ON_BOTH = dict(method="proposed", ce_noisy=0.5)
+ADDED = {
+    "both": BASELINES["both"],
+    "both + the loss": ON_BOTH,
+    "both + alignment": ON_BOTH | dict(compact=0.0, margin=0.0),
+    "both + a fifth of the loss": ON_BOTH | dict(compact=0.1, noisy=0.1, margin=0.2, reg=2e-4),
+}
 EXPERIMENTS = {
     "ablation": ABLATION | {name: BASELINES[name] for name in ("normal", "both")},
     "centroids": CENTROIDS,
@@ -58,6 +66,7 @@ EXPERIMENTS = {
     "deltas": DELTAS,
     "fronts": FRONT | BASELINES,
     "rates": RATES,
+    "added": ADDED,
     "decisive": DECISIVE,
 }
 DEFAULT = tuple(name for name in EXPERIMENTS if name != "decisive")
