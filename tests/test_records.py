@@ -131,7 +131,7 @@ def test_figures_holds_only_what_readme_shows():
 def test_readmes_findings_follow_from_the_records():
     """The numbers and verdicts in its bullets, made again from the records and looked for in its text."""
     text = " ".join(report.README.read_text(encoding="utf-8").split())
-    cifar, shape = records.headline(None, "cifar10", "small"), records.geometry(records.read(None, "digits", "digits"))
+    cifar = records.headline(None, "cifar10", "small")
     over_normal = records.differences(DIGITS).set_index(["method", "level"])["mean"].xs(0.3, level="level")
     assert over_normal["discriminative"] < over_normal["both"] / 2  # 'helps little on digits'
     level, ahead = records.against(DIGITS, 0.3).loc["both"], records.against(cifar, 0.06).loc["both"]
@@ -145,18 +145,8 @@ def test_readmes_findings_follow_from_the_records():
     assert f"{min(gains):.0f} to {max(gains):.0f} points better than `normal`, cross-entropy on clean images" in text
     strongest = [records.summary(rows[rows.level == rows.level.max()]).set_index("method")["mean"] for rows in (DIGITS, cifar, FULL)]
     assert all(means.idxmax() == "stability" for means in strongest)  # 'the best mean under the strongest noise at all three scales'
-    means = shape.groupby("method")[["radius", "margin", "ratio"]].mean()
-    ours, plain = means.loc["proposed"], means.loc["normal"]
-    assert f"class radius is {ours.radius:.2f} against {plain.radius:.2f} of `normal`" in text
-    assert f"({ours.ratio:.1f} times it against {plain.ratio:.1f})" in text
-    assert f"({ours.margin:.1f} against {plain.margin:.1f})" in text
     costs = [-100 * records.against(rows, 0.0, "stability").loc["normal", "mean"] for rows in (cifar, FULL)]
-    assert f"It costs {costs[0]:.1f} clean points at width 8" in text and f"and {costs[1]:.1f} at full width, where its mean lies" in text
-    wide = records.summary(FULL).set_index(["method", "level"])["mean"]
-    assert (wide["stability"] > wide["proposed"]).all()  # 'above that of `proposed` on clean images and at every level'
-    behind = [-100 * records.against(rows, 0.0, m).loc["normal", "mean"] for m in ("proposed", "both") for rows in (DIGITS, cifar, FULL)]
-    clean = "of `proposed` is {:.1f}, {:.1f} and {:.1f} points below that of `normal` (that of `both` {:.1f}, {:.1f} and {:.1f})"
-    assert clean.format(*behind) in text
+    assert f"and costs {costs[0]:.1f} clean points at width 8" in text and f"and {costs[1]:.1f} at full width." in text
     ahead = [-100 * records.against(rows, 0.06).loc["both", "mean"] for rows in (cifar, FULL)]
     assert "and {:.0f} and {:.0f} points ahead on CIFAR-10 at widths 8 and 64".format(*ahead) in text
 
@@ -241,10 +231,10 @@ SAID = [  # level, one arm, another, and whether README tells the difference too
     (0.0, "both", "proposed, ce_noisy=0.5", False), (0.0, "proposed", "proposed, bn=separate", False),
     (0.06, "proposed, bn=clean", "normal", False), (0.0, "normal, epochs=24", "proposed, epochs=24", True),
     (0.0, "normal, epochs=24", "both, epochs=24", False), (8 / 255, "proposed, epochs=24", "normal, epochs=24", True),
-    (0.06, "proposed, epochs=24", "normal, epochs=24", True), (0.06, "both, epochs=24", "proposed, epochs=24", True),
+    (0.06, "proposed, epochs=24", "normal, epochs=24", False), (0.06, "both, epochs=24", "proposed, epochs=24", False),
     (0.0, "both, epochs=24", "proposed, epochs=24", False), (8 / 255, "both, epochs=24", "proposed, epochs=24", False),
     (STRONGEST, "both, epochs=24", "proposed, epochs=24", False), (STRONGEST, "proposed, lr=0.1", "proposed", False),
-    (8 / 255, "normal, lr=0.1", "discriminative, lr=0.2", False), (0.06, "both, epochs=24", "proposed, epochs=24, ce_noisy=0.5", True),
+    (8 / 255, "normal, lr=0.1", "discriminative, lr=0.2", False), (0.06, "both, epochs=24", "proposed, epochs=24, ce_noisy=0.5", False),
     *((level, "both, epochs=24", "proposed, epochs=24, ce_noisy=0.5", False) for level in (0.0, 8 / 255, STRONGEST)),
 ]  # fmt: skip
 
@@ -266,7 +256,7 @@ def test_the_share_of_the_gain_over_normal_that_lies_in_batchnorms_running_avera
 FULL_WIDTH = [  # as SAID, of `brief`
     (8 / 255, "proposed", "normal", True), (0.0, "normal", "proposed", False), (0.06, "proposed", "normal", True),
     (0.06, "both", "proposed", False), (8 / 255, "both", "proposed", False), (0.06, "both", "normal", False),
-    (0.0, "normal, epochs=20", "proposed", True), (8 / 255, "proposed", "normal, epochs=20", False),
+    (0.0, "normal, epochs=20", "proposed", False), (8 / 255, "proposed", "normal, epochs=20", False),
     (0.06, "proposed", "normal, epochs=20", True), (0.06, "discriminative", "normal", False),
     (0.06, "proposed", "discriminative", False),
     (8 / 255, "discriminative", "normal", False), (0.0, "normal, epochs=20", "both", False),
@@ -288,8 +278,7 @@ def test_what_hangs_on_the_lowest_seed_is_as_said_of_full_width(pages):
     gain, price = small(8 / 255, "proposed", "normal", rest, "brief"), small(0.0, "normal", "proposed", rest, "brief")
     low, bound = float(re.findall(r"[\d.]+", gain)[1]), float(re.findall(r"[\d.]+", price)[1])
     assert low > 1.09 and bound > 100 * CLEAN_TOLERANCE
-    assert [name for name in ("README.md", "RESULTS.md", "08") if gain not in pages[name]] == []
-    assert price in pages["README.md"] and price in pages["RESULTS.md"]
+    assert gain in pages["RESULTS.md"] and gain in pages["08"] and price in pages["RESULTS.md"]
 
 
 def test_how_twice_the_epochs_move_the_lead_of_both_is_as_said(pages):

@@ -51,7 +51,7 @@ AGAINST = {
 # The rows that the others hang on, few enough for real images on a CPU.
 DECISIVE = {name: BASELINES[name] for name in ("normal", "both")}
 DECISIVE |= {name: ABLATION[name] for name in ("compactness + margin", "alignment", "proposed")}
-# What is added to `both`, which is half of the cross-entropy on noisy logits: the whole loss, its alignment alone, a fifth of all its weights.
+# What is added to `both`, half of the cross-entropy on noisy logits: the whole loss, its alignment alone, a fifth of all its weights.
 ON_BOTH = dict(method="proposed", ce_noisy=0.5)
 ADDED = {
     "both": BASELINES["both"],
