@@ -11,13 +11,13 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from penultimate import InputError, losses
+from penultimate import InputError, losses, records
 from penultimate.commands import cli
 from penultimate.data import to_unit
 from penultimate.figures import STYLE
 from penultimate.metrics import levels_of
 from penultimate.model import predict
-from penultimate.runs import Config, load_or_train
+from penultimate.runs import Config, Run, load_or_train
 from penultimate.show import figures_experiments
 from penultimate.study import centroid_trace, experiments, films, grids
 from penultimate.train import Trainer, kept_epochs, train
@@ -250,6 +250,28 @@ def test_the_committed_records_hold_every_arm_on_five_seeds(name):
     assert lost == set() or name in ("fronts", "rates")  # there, weights and rates are turned up until training breaks
     held = {(one["arm"], one["seed"]): one["name"] for one in found["rows"]}
     assert held == {key: run for key, run in expected.items() if key not in lost}
+
+
+def test_what_is_added_to_both_on_real_images_is_there_on_three_seeds_and_its_both_is_the_committed_one():
+    found = experiments.read("added", "cifar10", "small")
+    held = {(one["arm"], one["seed"]): one["name"] for one in found["rows"]}
+    assert held == {key: config.name for key, config in grids.arms("added", range(3), "cifar10", "small").items()} and not found["failed"]
+    committed = {
+        record["name"]: experiments.row("both", Run(Config(**record["config"]), None, record)) for record in records.read(None, "cifar10")
+    }
+    assert [one == committed[one["name"]] for one in found["rows"] if one["arm"] == "both"] == [True] * 3
+
+
+def test_what_is_added_to_both_is_told_by_the_records_own_numbers():
+    """The table of RESULTS against differences of the rows, one by one."""
+    told = {line.split(" | ")[0].strip("| "): line for line in experiments.added().splitlines()}
+    for dataset, preset, seeds, level in (("digits", "digits", 5, "0.3"), ("cifar10", "small", 3, "0.06")):
+        own = {(one["arm"], one["seed"]): one["accuracy"][level] for one in experiments.read("added", dataset, preset)["rows"]}
+        for arm in ("the loss", "alignment", "a fifth of the loss"):
+            apart = [100 * (own[f"both + {arm}", seed] - own["both", seed]) for seed in range(seeds)]
+            half = stats.t.ppf(0.975, seeds - 1) * np.std(apart, ddof=1) / np.sqrt(seeds)
+            line = told[f"{dataset}: {arm}"]
+            assert f"{np.mean(apart):+.1f} [{np.mean(apart) - half:+.1f}, {np.mean(apart) + half:+.1f}]" in line and f" {seeds} |" in line
 
 
 def test_arms_that_are_no_method_have_colours_of_their_own():

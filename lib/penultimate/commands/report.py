@@ -203,7 +203,7 @@ def full_width() -> dict:
 
 MAKERS = {marker: lambda which=which: outcome(records.read(None, *which)) for marker, which in SHOWN.items()} | {
     "short": in_short, "brief": lambda: outcome(published.found("brief")), "rates": rates.markdown,
-    "ablation": experiments.markdown, "switches": switches.markdown, "transfer": transfer_tables.markdown,
+    "ablation": experiments.markdown, "added": experiments.added, "switches": switches.markdown, "transfer": transfer_tables.markdown,
     "curvature": curvature_tables.markdown, "adversary": adversary_tables.markdown, "claims": claims_tables.markdown,
     "published": published.markdown, "bench": compare.committed, "sliders": slider.markdown, "reliability": reliability.markdown,
     "replays": replays.markdown,

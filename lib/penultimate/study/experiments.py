@@ -232,6 +232,25 @@ def markdown() -> str:
     return f"{pipes(shown)}\n\n*digits, {caption(found)}.*"
 
 
+def added() -> str:
+    """The account, in RESULTS, of what parts of the loss change where they are added to `both`, on each data set, in points.
+
+    >>> added().splitlines()[0]
+    '| added to both | clean images | at 8/255 | noise trained with | strongest noise | seeds |'
+    """
+    told, captions = {}, []
+    for dataset, preset in measured.PLACES.items():
+        rows = table(found := read("added", dataset, preset))
+        strongest = max((name for name in rows if name.startswith("at_")), key=lambda name: float(name[3:]))
+        columns = {"clean": "clean images", "at_0.031373": "at 8/255", "noisy": "noise trained with", strongest: "strongest noise"}
+        pairs = {arm: "both" for arm in dict.fromkeys(rows.arm) if arm != "both"}
+        for one in effects(rows, pairs, [name for name in columns if name in rows]).itertuples():
+            row = told.setdefault(f"{dataset}: {one.row.removeprefix('both + ')}", dict.fromkeys((*columns.values(), "seeds"), ""))
+            row |= {columns[one.panel]: cell(one.mean / 100, one.low / 100, one.high / 100, signed=True), "seeds": str(one.n)}
+        captions.append(f"{dataset}, {caption(found)}")
+    return f"{pipes(pd.DataFrame(told).T.rename_axis('added to both'))}\n\n*{'. '.join(captions)}.*"
+
+
 def _trace(run: Run, root) -> dict[str, list[float]]:
     """`trace_centroids`, kept beside the run."""
     path = run.folder / "centroids.json"
