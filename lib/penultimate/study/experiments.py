@@ -242,7 +242,8 @@ def added() -> str:
     for dataset, preset in measured.PLACES.items():
         rows = table(found := read("added", dataset, preset))
         strongest = max((name for name in rows if name.startswith("at_")), key=lambda name: float(name[3:]))
-        columns = {"clean": "clean images", "at_0.031373": "at 8/255", "noisy": "noise trained with", strongest: "strongest noise"}
+        columns = {"clean": "clean images", f"at_{round(8 / 255, 6):g}": "at 8/255", "noisy": "noise trained with"}
+        columns[strongest] = "strongest noise"
         pairs = {arm: "both" for arm in dict.fromkeys(rows.arm) if arm != "both"}
         for one in effects(rows, pairs, [name for name in columns if name in rows]).itertuples():
             row = told.setdefault(f"{dataset}: {one.row.removeprefix('both + ')}", dict.fromkeys((*columns.values(), "seeds"), ""))
