@@ -155,7 +155,10 @@ def test_what_results_says_of_runs_trained_again_follows_from_the_replays():
     other += [tried("normal", "lr=0.2"), tried("stability", "lr=0.1"), tried("stability", "lr=0.2")]
     assert all(seen and not any(seen) for seen in other)
     assert all(tried(method, "epochs=24", (3, 4)) == [1, 1] for method in ("both", "proposed"))
-    assert "all 20 runs of digits in each of 24 epochs, and all 20 of `small` in their first" in RESULTS and replays.COMMIT in RESULTS
+    plain = first[~first.method.isin(with_loss)]
+    assert plain[plain.epochs == 12][["method", "seed"]].values.tolist() == [["both", 3], ["both", 4]]
+    told = "all 20 of `small` in their first epoch (the fourth and fifth seed of `both` in each of 12)"
+    assert f"all 20 runs of digits in each of 24 epochs, and {told};" in RESULTS and replays.COMMIT in RESULTS
 
 
 def test_the_version_that_trained_again_gives_the_present_numbers_here_and_not_its_own():
