@@ -252,20 +252,20 @@ def test_the_committed_records_hold_every_arm_on_five_seeds(name):
     assert held == {key: run for key, run in expected.items() if key not in lost}
 
 
-def test_what_is_added_to_both_on_real_images_is_there_on_three_seeds_and_its_both_is_the_committed_one():
+def test_what_is_added_to_both_on_real_images_is_there_on_five_seeds_and_its_both_is_the_committed_one():
     found = experiments.read("added", "cifar10", "small")
     held = {(one["arm"], one["seed"]): one["name"] for one in found["rows"]}
-    assert held == {key: config.name for key, config in grids.arms("added", range(3), "cifar10", "small").items()} and not found["failed"]
+    assert held == {key: config.name for key, config in grids.arms("added", range(5), "cifar10", "small").items()} and not found["failed"]
     committed = {
         record["name"]: experiments.row("both", Run(Config(**record["config"]), None, record)) for record in records.read(None, "cifar10")
     }
-    assert [one == committed[one["name"]] for one in found["rows"] if one["arm"] == "both"] == [True] * 3
+    assert [one == committed[one["name"]] for one in found["rows"] if one["arm"] == "both"] == [True] * 5
 
 
 def test_what_is_added_to_both_is_told_by_the_records_own_numbers():
     """The table of RESULTS against differences of the rows, one by one."""
     told = {line.split(" | ")[0].strip("| "): line for line in experiments.added().splitlines()}
-    for dataset, preset, seeds, level in (("digits", "digits", 5, "0.3"), ("cifar10", "small", 3, "0.06")):
+    for dataset, preset, seeds, level in (("digits", "digits", 5, "0.3"), ("cifar10", "small", 5, "0.06")):
         own = {(one["arm"], one["seed"]): one["accuracy"][level] for one in experiments.read("added", dataset, preset)["rows"]}
         for arm in ("the loss", "alignment", "a fifth of the loss"):
             apart = [100 * (own[f"both + {arm}", seed] - own["both", seed]) for seed in range(seeds)]
