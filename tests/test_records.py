@@ -364,6 +364,8 @@ def test_what_parts_of_the_loss_change_in_both_is_as_said(pages):
     fifth = "a fifth of the loss"
     told = f"changes `both` by {interval(*(100 * value for value in change(fifth)))} at the noise trained with"
     assert told in pages["RESULTS.md"]
+    for level in levels:  # README: 'its alignment alone costs more, up to the noise trained with'
+        assert experiments.difference(real, "both + the loss", "both + alignment", level)[1] > 0
     undecided = [change("alignment", "at_0.12549"), *(change(fifth, level) for level in (*levels, "at_0.12549"))]
     first = real[real.seed < 3]
     undecided += [change("the loss", level, first) for level in ("clean", "at_0.031373", "at_0.12549")] + [
@@ -375,6 +377,19 @@ def test_what_parts_of_the_loss_change_in_both_is_as_said(pages):
     for part, column in itertools.product(("alignment", fifth, "the loss"), ("clean", "noisy", "at_0.5")):
         _, low, high, n = experiments.difference(digits, f"both + {part}", "both", column)
         assert low < 0 < high and n == 5
+
+
+def test_what_compactness_and_margin_do_beside_the_alignment_at_the_printed_level_is_as_said(pages):
+    """The alignment by itself brings nothing there; the other two all of the gain, and no less than on clean images."""
+    rows = experiments.table(experiments.read("decisive", "cifar10", "small"))
+    (mean, low, high), clean = (
+        experiments.difference(rows, "alignment", "normal", "at_0.031373")[:3],
+        experiments.difference(rows, "proposed", "alignment", "clean"),
+    )
+    assert f"it brings nothing by itself, {interval(100 * mean, 100 * low, 100 * high)}: there compactness" in pages["README.md"]
+    added = experiments.difference(rows, "proposed", "alignment", "at_0.031373")
+    assert low < 0 < high and added[1] > 0 and round(100 * added[0], 1) == round(100 * clean[0], 1)
+    assert added[0] > experiments.difference(rows, "proposed", "normal", "at_0.031373")[0]
 
 
 def test_the_least_steady_seed_and_the_rates_that_broke_off_are_as_said(pages):
